@@ -1,0 +1,1 @@
+"""Data to train on. Knows nothing of models; the languages themselves need no torch."""
