@@ -1,0 +1,78 @@
+"""The element-wise LSTM (e-LSTM, "Quasi-LSTM"): an LSTM without a hidden-to-hidden matrix.
+
+Irie et al. (2023). Input and forget gate are coupled, so |cell| < 1 whenever it starts there, and
+the recurrence runs through the cell itself, element by element. The output gate depends only on
+the new cell and the input, so the layer computes it for all steps at once, outside this op.
+"""
+
+import torch
+from torch import Tensor
+
+from fastweights.kernels.backend import Backend, resolve_backend
+
+
+def e_lstm_step(
+    z: Tensor, f: Tensor, peephole_z: Tensor, peephole_f: Tensor, cell: Tensor
+) -> Tensor:
+    """One time step: the definition.
+
+    `c <- sigmoid(f + w_f c) c + (1 - sigmoid(f + w_f c)) tanh(z + w_z c)`.
+
+    Args:
+        z, f: candidate and forget input of this step, biases included, `[B, D]`.
+        peephole_z, peephole_f: `[D]`.
+        cell: `[B, D]`.
+
+    Returns:
+        The new cell `[B, D]`.
+    """
+    candidate = torch.tanh(torch.addcmul(z, peephole_z, cell))
+    keep = torch.sigmoid(torch.addcmul(f, peephole_f, cell))
+    return torch.lerp(candidate, cell, keep)
+
+
+def e_lstm_recurrent(
+    z: Tensor, f: Tensor, peephole_z: Tensor, peephole_f: Tensor, cell: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The loop over steps: the reference. Arguments as in `e_lstm`."""
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    peephole_z, peephole_f = peephole_z.to(dtype), peephole_f.to(dtype)
+    batch, time, dim = z.shape
+    cell = z.new_zeros(batch, dim, dtype=dtype) if cell is None else cell.to(dtype)
+    cells = []
+    for z_t, f_t in zip(z.to(dtype).unbind(1), f.to(dtype).unbind(1), strict=True):
+        cell = e_lstm_step(z_t, f_t, peephole_z, peephole_f, cell)
+        cells.append(cell)
+    return (torch.stack(cells, 1).to(z.dtype) if time else torch.zeros_like(z)), cell
+
+
+def e_lstm(
+    z: Tensor,
+    f: Tensor,
+    peephole_z: Tensor,
+    peephole_f: Tensor,
+    cell: Tensor | None = None,
+    *,
+    backend: Backend = "auto",
+) -> tuple[Tensor, Tensor]:
+    """e-LSTM cells over a sequence; gradients reach every tensor argument.
+
+    Args:
+        z, f: candidate and forget inputs, biases included, `[B, T, D]`.
+        peephole_z, peephole_f: `[D]`.
+        cell: `[B, D]`; zeros if None.
+        backend: see `fastweights.kernels.backend`.
+
+    Returns:
+        The cells of every step `[B, T, D]` in the dtype of z, and the last one `[B, D]` in float32
+        at least.
+
+    Raises:
+        ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
+    """
+    resolve_backend(backend, "e_lstm", z)
+    if z.dim() != 3 or f.shape != z.shape:
+        raise ValueError(
+            f"e_lstm: z and f must be [B, T, D], got {list(z.shape)} and {list(f.shape)}"
+        )
+    return e_lstm_recurrent(z, f, peephole_z, peephole_f, cell)
