@@ -1,0 +1,32 @@
+"""What every sequence layer and every feed-forward layer promises."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class SequenceLayer(nn.Module, ABC):
+    """Maps a sequence to a sequence of the same length, causally, with a state that carries on.
+
+    `forward` over T steps equals `forward` over any pieces of them with the state handed on.
+    """
+
+    @abstractmethod
+    def initial_state(self, batch_size: int) -> Any:
+        """An empty state: a `NamedTuple` of tensors on the device of the parameters."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """`x [B, T, D]` -> `y [B, T, D]` and the state after the last step.
+
+        `state=None` means `initial_state(B)`. Gradients flow into a given state.
+        """
+
+
+class FeedForward(nn.Module, ABC):
+    """Maps every position by itself."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`x [B, T, D]` -> `y [B, T, D]` and the balance loss, a scalar (0 for a dense layer)."""

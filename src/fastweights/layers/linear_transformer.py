@@ -1,0 +1,63 @@
+"""The linear Transformer's mixing layer: a fast weight memory written by the sum rule."""
+
+import torch
+from torch import Tensor
+
+from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normalization
+from fastweights.layers.initialization import linear, split_heads
+from fastweights.layers.layer import SequenceLayer
+from fastweights.ops.linear_attention import LinearAttentionState, linear_attention
+
+
+class LinearTransformer(SequenceLayer):
+    """Linear attention (Katharopoulos et al., 2020; Schlag et al., 2021, Eqs. 4-9).
+
+    The defaults are those of Irie et al. (2023): elu + 1, no attention normaliser (so outputs grow
+    with the number of steps), no scale by the head width, no biases, no positions.
+
+    Args:
+        dim: D.
+        num_heads: H; `head_dim` defaults to dim / num_heads.
+        feature_map, normalization, dpfp_nu, num_random_features: see `FeatureMap`.
+        attention_normalizer: divide each output by the sum of its attention weights.
+        generator: of the initial weights; PyTorch's default one if None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int = 4,
+        head_dim: int | None = None,
+        feature_map: FeatureMapName = "elu_plus_one",
+        normalization: Normalization = "none",
+        dpfp_nu: int = 3,
+        num_random_features: int = 64,
+        attention_normalizer: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = split_heads(dim, num_heads, head_dim)
+        self.attention_normalizer = attention_normalizer
+        self.feature_map = FeatureMap(
+            self.head_dim, feature_map, normalization, dpfp_nu, num_random_features, generator
+        )
+        width = num_heads * self.head_dim
+        self.input_projection = linear(dim, 3 * width, bias=False, generator=generator)
+        self.output_projection = linear(width, dim, bias=False, generator=generator)
+
+    def initial_state(self, batch_size: int) -> LinearAttentionState:
+        shape = batch_size, self.num_heads, self.feature_map.key_dim
+        zeros = self.output_projection.weight.new_zeros
+        return LinearAttentionState(
+            zeros(*shape, self.head_dim, dtype=torch.float32), zeros(*shape, dtype=torch.float32)
+        )
+
+    def forward(
+        self, x: Tensor, state: LinearAttentionState | None = None
+    ) -> tuple[Tensor, LinearAttentionState]:
+        q, k, v = self.input_projection(x).unflatten(-1, (self.num_heads, -1)).chunk(3, -1)
+        y, state = linear_attention(
+            self.feature_map(q), self.feature_map(k), v, state, normalize=self.attention_normalizer
+        )
+        return self.output_projection(y.flatten(-2)), state

@@ -1,0 +1,1 @@
+"""Networks: blocks around layers, and the models built from them."""

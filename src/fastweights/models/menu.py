@@ -1,0 +1,145 @@
+"""Every layer by its name, and how a configuration becomes a model."""
+
+import inspect
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Protocol, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from fastweights.layers.delta_net import DeltaNet
+from fastweights.layers.dense import Dense
+from fastweights.layers.e_lstm import ELSTM
+from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.linear_transformer import LinearTransformer
+from fastweights.layers.lstm import LSTM
+from fastweights.layers.recurrent_delta_net import RecurrentDeltaNet
+from fastweights.layers.softmax_attention import SoftmaxAttention
+from fastweights.layers.srwm import SRWM
+from fastweights.models.block import (
+    Block,
+    NormedResidualBlock,
+    PlainBlock,
+    PostNormBlock,
+    PreNormBlock,
+)
+from fastweights.models.sequence_model import Embedding, SequenceModel
+
+SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
+    "lstm": LSTM,
+    "e_lstm": ELSTM,
+    "softmax_attention": SoftmaxAttention,
+    "linear_transformer": LinearTransformer,
+    "delta_net": DeltaNet,
+    "recurrent_delta_net": RecurrentDeltaNet,
+    "srwm": SRWM,
+}
+
+BLOCKS: dict[str, type[Block]] = {
+    "plain": PlainBlock,
+    "pre_norm": PreNormBlock,
+    "post_norm": PostNormBlock,
+    "normed_residual": NormedResidualBlock,
+}
+
+PUBLISHED_BLOCK = {
+    "lstm": "plain",
+    "e_lstm": "plain",
+    "softmax_attention": "post_norm",
+    "linear_transformer": "pre_norm",
+    "delta_net": "pre_norm",
+    "recurrent_delta_net": "pre_norm",
+    "srwm": "normed_residual",
+}
+
+
+Entry = TypeVar("Entry")
+
+
+class ModelSettings(Protocol):
+    """What `build_model` reads of a configuration (`fastweights.train.config.ModelConfig`)."""
+
+    @property
+    def layer(self) -> str: ...
+    @property
+    def layer_options(self) -> Mapping[str, Any]: ...
+    @property
+    def block(self) -> str | None: ...
+    @property
+    def dim(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def ff_dim(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def embedding(self) -> Embedding: ...
+
+
+def layer_options(layer: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a layer: the given ones, checked and converted, and the defaults of its
+    signature for the rest.
+
+    Raises:
+        ValueError: on an unknown layer, an unknown option (with the near names) or a value of the
+            wrong type.
+    """
+    signature = inspect.signature(_choose(layer, SEQUENCE_LAYERS, "layer"))
+    parameters = {
+        name: parameter
+        for name, parameter in signature.parameters.items()
+        if name not in ("dim", "generator")
+    }
+    resolved = {name: parameter.default for name, parameter in parameters.items()}
+    for name, value in options.items():
+        annotation = _choose(name, parameters, f"option of layer {layer}").annotation
+        try:
+            resolved[name] = TypeAdapter(annotation).validate_python(value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ValueError(f"layer_options.{name} of {layer}: {reason}, got {value!r}") from None
+    return resolved
+
+
+def build_model(
+    settings: ModelSettings,
+    vocab_size: int,
+    num_outputs: int,
+    generator: torch.Generator | None = None,
+) -> SequenceModel:
+    """The model that a configuration describes, its weights drawn from `generator`.
+
+    Raises:
+        ValueError: on an unknown name (with the near names) or values that do not fit.
+    """
+    options = layer_options(settings.layer, settings.layer_options)
+    block_name = settings.block or PUBLISHED_BLOCK[settings.layer]
+    block = _choose(block_name, BLOCKS, "block")
+    blocks = []
+    for _ in range(settings.num_layers):
+        layer = SEQUENCE_LAYERS[settings.layer](settings.dim, **options, generator=generator)
+        feed_forward = (
+            None
+            if block is PlainBlock
+            else Dense(settings.dim, settings.ff_dim, settings.dropout, generator=generator)
+        )
+        blocks.append(block(settings.dim, layer, feed_forward, settings.dropout))
+    return SequenceModel(
+        settings.dim,
+        vocab_size,
+        num_outputs,
+        blocks,
+        final_norm=block is PostNormBlock,
+        embedding=settings.embedding,
+        generator=generator,
+    )
+
+
+def _choose(name: str, menu: Mapping[str, Entry], what: str) -> Entry:
+    if name not in menu:
+        near = get_close_matches(name, menu, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown {what} {name!r}{hint} (there are: {', '.join(menu)})")
+    return menu[name]

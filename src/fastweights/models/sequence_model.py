@@ -1,0 +1,74 @@
+"""One model for tagging and language modelling: embedding, blocks, output layer."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from fastweights.layers.initialization import linear
+from fastweights.models.block import Block
+
+Embedding = Literal["learned", "one_hot"]
+
+
+class SequenceOutput(NamedTuple):
+    logits: Tensor  # [B, T, num_outputs]
+    state: tuple[Any, ...]  # one layer state a block
+    balance_loss: Tensor  # scalar, summed over the feed-forward layers
+
+
+class SequenceModel(nn.Module):
+    """Tokens in, one score per output class at every position out.
+
+    Args:
+        dim: D, the width of the residual stream.
+        vocab_size: number of input tokens, padding included.
+        num_outputs: number of output classes.
+        blocks: applied in order.
+        final_norm: a LayerNorm before the output layer. Of the published models only the
+            Transformer has one, and there it follows a norm.
+        embedding: `learned`, drawn from N(0, 1), or `one_hot`: token i is the i-th unit vector of
+            width dim, which needs vocab_size <= dim.
+        generator: of the initial weights; PyTorch's default one if None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        vocab_size: int,
+        num_outputs: int,
+        blocks: Sequence[Block],
+        final_norm: bool,
+        embedding: Embedding = "learned",
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if embedding == "one_hot":
+            if vocab_size > dim:
+                raise ValueError(
+                    f"embedding='one_hot' needs vocab_size <= dim, got {vocab_size} > {dim}"
+                )
+            self.embedding = nn.Embedding.from_pretrained(torch.eye(vocab_size, dim))
+        else:
+            weight = torch.empty(vocab_size, dim)
+            self.embedding = nn.Embedding.from_pretrained(
+                nn.init.normal_(weight, generator=generator), freeze=False
+            )
+        self.blocks = nn.ModuleList(blocks)
+        self.final_norm = nn.LayerNorm(dim) if final_norm else nn.Identity()
+        self.output = linear(dim, num_outputs, bias=True, generator=generator)
+
+    def initial_state(self, batch_size: int) -> tuple[Any, ...]:
+        return tuple(block.layer.initial_state(batch_size) for block in self.blocks)
+
+    def forward(self, inputs: Tensor, state: Sequence[Any] | None = None) -> SequenceOutput:
+        """`inputs [B, T]`, token numbers, and the state that an earlier call returned."""
+        x = self.embedding(inputs)
+        balance_loss = torch.zeros((), device=x.device)
+        states = []
+        for number, block in enumerate(self.blocks):
+            x, block_state, block_loss = block(x, None if state is None else state[number])
+            states.append(block_state)
+            balance_loss = balance_loss + block_loss
+        return SequenceOutput(self.output(self.final_norm(x)), tuple(states), balance_loss)

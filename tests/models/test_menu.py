@@ -1,0 +1,113 @@
+"""From a configuration to a model: sizes, placements, names."""
+
+import pytest
+import torch
+from torch import nn
+
+from fastweights.models.menu import SEQUENCE_LAYERS, build_model, layer_options
+from fastweights.train.config import ModelConfig
+
+V, OUT, D, H, F = 3, 3, 32, 4, 64
+
+
+def count(layer: str, **options: object) -> int:
+    config = ModelConfig.model_validate({"layer": layer, **options})
+    model = build_model(config, V, OUT, torch.Generator().manual_seed(0))
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def test_parameter_counts_of_the_published_formulas():
+    """Spec 1.8: embedding, head, feed-forward sub-layer, mixing sub-layer."""
+    d, f = D // H, F // D
+    shared = V * D + OUT * (D + 1) + 2 * f * D**2 + (f + 1) * D + 2 * D
+    delta = 4 * D**2 + H * D + 2 * D
+    assert count("linear_transformer") == shared + 4 * D**2 + 2 * D
+    assert count("delta_net") == shared + delta
+    assert count("recurrent_delta_net") == shared + delta + H * (3 * d**2 + d) == 9539
+    assert count("srwm") == shared + H * (3 * d**2 + 4 * d) + D**2 + 2 * D
+
+
+@pytest.mark.parametrize("num_layers", [1, 2])
+def test_published_transformer_equals_pytorchs_encoder(num_layers):
+    """Post-LN with a final norm; PyTorch starts every layer from the same weights, we do not."""
+    config = ModelConfig(layer="softmax_attention", num_layers=num_layers)
+    model = build_model(config, V, OUT, torch.Generator().manual_seed(0))
+    layer = nn.TransformerEncoderLayer(D, H, F, dropout=0.0, batch_first=True)
+    oracle = nn.TransformerEncoder(
+        layer, num_layers, nn.LayerNorm(D), enable_nested_tensor=False
+    ).train()
+    for block, theirs in zip(model.blocks, oracle.layers, strict=True):
+        theirs.self_attn.in_proj_weight.data = block.layer.input_projection.weight.data
+        theirs.self_attn.in_proj_bias.data = block.layer.input_projection.bias.data
+        theirs.self_attn.out_proj.load_state_dict(block.layer.output_projection.state_dict())
+        theirs.linear1.load_state_dict(block.feed_forward.up.state_dict())
+        theirs.linear2.load_state_dict(block.feed_forward.down.state_dict())
+    inputs = torch.randint(V, (2, 6), generator=torch.Generator().manual_seed(1))
+    mask = nn.Transformer.generate_square_subsequent_mask(6)
+    want = model.output(oracle(model.embedding(inputs), mask=mask, is_causal=True))
+    torch.testing.assert_close(model(inputs).logits, want)
+
+
+@pytest.mark.parametrize("layer", SEQUENCE_LAYERS)
+def test_a_model_carries_its_state(layer):
+    config = ModelConfig(layer=layer, dim=8, num_layers=2, ff_dim=8)
+    model = build_model(config, V, OUT, torch.Generator().manual_seed(0)).double()
+    inputs = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(1))
+    state, logits = None, []
+    for piece in inputs.split([4, 1, 4], 1):
+        output = model(piece, state)
+        state = output.state
+        logits.append(output.logits)
+    torch.testing.assert_close(torch.cat(logits, 1), model(inputs).logits)
+    assert output.balance_loss.item() == 0
+
+
+def test_placements(generator):
+    """x = layer and feed-forward of zero weights: what is left is residual and norm."""
+    x = torch.randn(2, 3, 8, generator=generator)
+    norm = nn.LayerNorm(8)
+    expected = {
+        "pre_norm": x,
+        "normed_residual": norm(x),
+        "post_norm": norm(norm(x)),
+        "plain": torch.zeros_like(x),
+    }
+    for name, want in expected.items():
+        config = ModelConfig(layer="delta_net", block=name, dim=8, ff_dim=8)
+        block = build_model(config, V, OUT, generator).blocks[0]
+        block.layer.output_projection.weight.data.zero_()
+        if block.feed_forward is not None:
+            for parameter in block.feed_forward.down.parameters():
+                parameter.data.zero_()
+        torch.testing.assert_close(block(x)[0], want)
+
+
+def test_one_hot_embedding_is_fixed(generator):
+    config = ModelConfig(layer="lstm", dim=8, embedding="one_hot")
+    model = build_model(config, V, OUT, generator)
+    assert torch.equal(model.embedding.weight, torch.eye(V, 8))
+    assert not model.embedding.weight.requires_grad
+    with pytest.raises(ValueError, match="needs vocab_size <= dim, got 3 > 2"):
+        build_model(config.model_copy(update={"dim": 2}), V, OUT, generator)
+
+
+def test_options_are_resolved_and_converted():
+    assert layer_options("srwm", {}) == {"num_heads": 4, "query_scale": 0.01}
+    assert layer_options("delta_net", {"max_write_strength": 2})["max_write_strength"] == 2.0
+    assert "dim" not in layer_options("delta_net", {})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"layer": "deltanet"}, "unknown layer 'deltanet'; did you mean delta_net"),
+        ({"layer_options": {"num_head": 2}}, "unknown option of layer delta_net 'num_head'; did"),
+        ({"layer_options": {"num_heads": "two"}}, "layer_options.num_heads of delta_net.*'two'"),
+        ({"layer_options": {"dim": 8}}, "unknown option of layer delta_net 'dim'"),
+        ({"block": "prenorm"}, "unknown block 'prenorm'; did you mean pre_norm"),
+        ({"ff_dim": 0}, "ff_dim must be >= 1, got 0"),
+    ],
+)
+def test_bad_names_are_answered_with_near_ones(values, message):
+    with pytest.raises(ValueError, match=message):
+        build_model(ModelConfig.model_validate(values), V, OUT)
