@@ -15,7 +15,7 @@ TIME_SERIES = {"q", "k", "v", "beta", "qx", "kx", "vx", "bx", "x"}
 
 @dataclass
 class Golden:
-    """One rule of one set: time series as [B, T, H, D], beta and bx as [B, T, H], the rest as is."""
+    """One rule of one set: time series as [B, T, H, D], beta and bx [B, T, H], the rest as is."""
 
     inputs: dict[str, Tensor]  # fresh leaves that require gradients
     y: Tensor

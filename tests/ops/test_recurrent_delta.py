@@ -95,3 +95,11 @@ def test_messages_name_the_shape():
         recurrent_delta(inputs[0][0], *inputs[1:])
     with pytest.raises(ValueError, match="backend='triton' has no kernel for recurrent_delta"):
         recurrent_delta(*inputs, backend="triton")
+
+
+def test_autocast_does_not_lower_the_precision():
+    inputs, _ = make_inputs(dtype=torch.float32)
+    want = recurrent_delta(*inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = recurrent_delta(*inputs)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)

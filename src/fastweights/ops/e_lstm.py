@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.precision import widest_dtype
 
 
 def e_lstm_step(
@@ -35,7 +36,7 @@ def e_lstm_recurrent(
     z: Tensor, f: Tensor, peephole_z: Tensor, peephole_f: Tensor, cell: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The loop over steps: the reference. Arguments as in `e_lstm`."""
-    dtype = torch.promote_types(z.dtype, torch.float32)
+    dtype = widest_dtype(z, f, cell)
     peephole_z, peephole_f = peephole_z.to(dtype), peephole_f.to(dtype)
     batch, time, dim = z.shape
     cell = z.new_zeros(batch, dim, dtype=dtype) if cell is None else cell.to(dtype)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.precision import autocast_off, widest_dtype
 
 
 class RecurrentDeltaState(NamedTuple):
@@ -73,7 +74,7 @@ def recurrent_delta_recurrent(
     times faster on a CPU than many small matrix products.
     """
     _check(q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta, state)
-    dtype = torch.promote_types(q.dtype, torch.float32)
+    dtype = widest_dtype(q, k, v, beta_logit)
     batch, _, heads, dim = q.shape
     if state is None:
         memory = q.new_zeros(heads, dim, dim, batch, dtype=dtype)
@@ -87,14 +88,15 @@ def recurrent_delta_recurrent(
     ).to(dtype)
     recurrent = recurrent.transpose(1, 2)  # [H, 3D + 1, D]
     ys = []
-    for inputs_t in inputs.contiguous().unbind(0):  # [H, 3D + 1, B]
-        z = torch.baddbmm(inputs_t, recurrent, output.tanh())
-        q_t, k_t, v_t, beta_t = z.split([dim, dim, dim, 1], 1)
-        q_t, k_t = q_t.softmax(1).unsqueeze(2), k_t.softmax(1).unsqueeze(2)
-        update = beta_t.sigmoid() * (v_t - (k_t * memory).sum(1))
-        memory = torch.addcmul(memory, k_t, update.unsqueeze(1))
-        output = (q_t * memory).sum(1)
-        ys.append(output)
+    with autocast_off(q):
+        for inputs_t in inputs.contiguous().unbind(0):  # [H, 3D + 1, B]
+            z = torch.baddbmm(inputs_t, recurrent, output.tanh())
+            q_t, k_t, v_t, beta_t = z.split([dim, dim, dim, 1], 1)
+            q_t, k_t = q_t.softmax(1).unsqueeze(2), k_t.softmax(1).unsqueeze(2)
+            update = beta_t.sigmoid() * (v_t - (k_t * memory).sum(1))
+            memory = torch.addcmul(memory, k_t, update.unsqueeze(1))
+            output = (q_t * memory).sum(1)
+            ys.append(output)
     final = RecurrentDeltaState(memory.permute(3, 0, 1, 2), output.permute(2, 0, 1))
     if not ys:
         return torch.zeros_like(v), final

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.precision import widest_dtype
 
 NUM_WRITE_STRENGTHS = 4  # one for each of the four parts below, in their order
 
@@ -69,7 +70,7 @@ def self_reference_recurrent(
         least. The write of the last step is part of them.
     """
     _check(x, state)
-    dtype = torch.promote_types(x.dtype, torch.float32)
+    dtype = widest_dtype(x, *state)
     dim = x.shape[-1]
     sizes = [part.shape[-1] for part in state]
     weight = torch.cat([part.to(dtype) for part in state], -1).permute(1, 2, 3, 0).contiguous()
