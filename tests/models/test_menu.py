@@ -17,7 +17,7 @@ def count(layer: str, **options: object) -> int:
 
 
 def test_parameter_counts_of_the_published_formulas():
-    """Spec 1.8: embedding, head, feed-forward sub-layer, mixing sub-layer."""
+    """Embedding, head, feed-forward sub-layer, mixing sub-layer."""
     d, f = D // H, F // D
     shared = V * D + OUT * (D + 1) + 2 * f * D**2 + (f + 1) * D + 2 * D
     delta = 4 * D**2 + H * D + 2 * D

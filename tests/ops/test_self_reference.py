@@ -64,7 +64,7 @@ def test_recurrent_equals_steps(T, H, D):
 
 @pytest.mark.parametrize(("T", "D"), [(700, 4), (200, 16), (8, 32), (8, 24), (5, 65)])
 def test_gradients_at_the_sizes_where_the_official_kernel_is_wrong(T, D):
-    """Beyond one shared-memory segment, and at head sizes like 24 and 32 (spec 6.2, 6.3)."""
+    """Beyond one shared-memory segment, and at head sizes like 24 and 32."""
     inputs = make_inputs(B=1, T=T, H=1, D=D)
     inputs[1:] = [(0.5 * x).detach().requires_grad_() for x in inputs[1:]]
     got = gradients(self_reference(inputs[0], SelfReferenceState(*inputs[1:])), inputs)

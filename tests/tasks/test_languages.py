@@ -50,7 +50,7 @@ MEMBERSHIP = {
 
 
 def published_labels(name: str, word: str) -> list[str]:
-    """The labels of a word as the spec's table defines them."""
+    """The labels of a word by definition."""
     if name == "counter_2":
         n = len(word) // 2
         return ["c"] * n + ["b"] * (n - 1) + ["T"]

@@ -18,7 +18,7 @@ from fastweights.tasks.formal.splits import Splits, make_splits
 SMALL = {"num_train": 400, "num_validation": 100, "num_bin0": 150, "num_bin1": 100}
 FEW_WORDS = ("aa_star", "abab_star", "counter_2", "counter_3")
 
-# Spec 2.3: sizes, then windows in symbols.
+# Published sizes, then windows in symbols.
 PUBLISHED = {
     "parity": (10_000, 2_000, 2_000, (2, 50), (51, 100)),
     "dyck_1": (10_000, 2_000, 2_000, (2, 50), (52, 100)),

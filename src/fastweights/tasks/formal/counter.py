@@ -1,4 +1,4 @@
-"""Counter languages a^n b^n and a^n b^n c^n. Spec 2.1 to 2.3."""
+"""Counter languages a^n b^n and a^n b^n c^n."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Balanced brackets: Dyck-1 and the shuffle of two Dyck-1 languages. Spec 2.1 to 2.3."""
+"""Balanced brackets: Dyck-1 and the shuffle of two Dyck-1 languages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Regular languages that are not star-free: parity, (aa)* and (abab)*. Spec 2.1 to 2.3."""
+"""Regular languages that are not star-free: parity, (aa)* and (abab)*."""
 
 from __future__ import annotations
 

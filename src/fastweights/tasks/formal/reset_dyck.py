@@ -1,4 +1,4 @@
-"""Dyck-1 with a reset symbol. Spec 2.1 to 2.3."""
+"""Dyck-1 with a reset symbol."""
 
 from __future__ import annotations
 

@@ -1,0 +1,63 @@
+"""How languages and models are written in tables (Markdown), figures (mathtext) and terminals
+(plain), and the order in which they appear."""
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Name(NamedTuple):
+    """One name in three spellings."""
+
+    plain: str
+    markdown: str
+    figure: str
+
+
+LANGUAGE_NAMES: dict[str, Name] = {
+    "parity": Name("parity", "parity", "parity"),
+    "aa_star": Name("(aa)*", r"(aa)\*", r"$(aa)^{*}$"),
+    "abab_star": Name("(abab)*", r"(abab)\*", r"$(abab)^{*}$"),
+    "counter_2": Name("aⁿbⁿ", "aⁿbⁿ", r"$a^{n}b^{n}$"),
+    "counter_3": Name("aⁿbⁿcⁿ", "aⁿbⁿcⁿ", r"$a^{n}b^{n}c^{n}$"),
+    "shuffle_2": Name("Shuffle-2", "Shuffle-2", "Shuffle-2"),
+    "dyck_1": Name("Dyck-1", "Dyck-1", "Dyck-1"),
+    "reset_dyck_1": Name("reset Dyck-1", "reset Dyck-1", "reset Dyck-1"),
+}
+
+MODEL_NAMES: dict[str, str] = {
+    "lstm": "LSTM",
+    "e_lstm": "e-LSTM",
+    "transformer": "Transformer",
+    "linear_transformer": "Linear Transformer",
+    "delta_net": "DeltaNet",
+    "delta_net_0_2": "DeltaNet (0, 2)",
+    "recurrent_delta_net": "Recurrent Delta",
+    "srwm": "SRWM",
+}
+
+
+def escape_markdown(text: str) -> str:
+    """`text` on one line, with the characters that Markdown reads as marks escaped."""
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
+
+
+def _as_it_is(key: str) -> Name:
+    return Name(key, escape_markdown(key), key.replace("\\", r"\\").replace("$", r"\$"))
+
+
+def language_name(key: str) -> Name:
+    """The name of a language; a key that is not one of the eight is shown as it is."""
+    return LANGUAGE_NAMES.get(key) or _as_it_is(key)
+
+
+def model_name(key: str) -> Name:
+    """The name of a model; a key that is not one of the eight is shown as it is."""
+    return _as_it_is(MODEL_NAMES.get(key, key))
+
+
+def in_order(keys: Iterable[str], known: Iterable[str]) -> list[str]:
+    """The distinct `keys`: those in `known` first, in its order, then the others by name."""
+    order = list(known)
+    found = set(keys)
+    return [key for key in order if key in found] + sorted(found - set(order))

@@ -1,0 +1,259 @@
+"""Run folders, read for a report: config, environment, metrics, and result or failure.
+
+A run that failed, is not finished or left nothing is a `Run` too, with the reason in `error`.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Status = Literal["done", "failed", "unfinished", "empty", "unreadable", "not started"]
+_RUN_FILES = ("config.yaml", "metrics.jsonl", "result.json", "failure.json")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SplitScores(_Record):
+    """Scores on one split, accuracies 0 to 1."""
+
+    sequence_accuracy: float = Field(ge=0, le=1)
+    token_accuracy: float | None = None
+    nats_per_token: float | None = None
+    num_sequences: int | None = None
+
+
+class Horizon(_Record):
+    """Sequence accuracy (0 to 1) at exact lengths; at least `threshold` up to `longest_length`."""
+
+    lengths: list[int]
+    sequence_accuracy: list[float]
+    num_sequences: list[int] | None = None
+    threshold: float = 0.99
+    longest_length: int | None = None
+
+    @model_validator(mode="after")
+    def _same_number(self) -> "Horizon":
+        if len(self.lengths) != len(self.sequence_accuracy):
+            raise ValueError(
+                f"{len(self.lengths)} lengths but {len(self.sequence_accuracy)} accuracies"
+            )
+        return self
+
+
+class Result(_Record):
+    """What result.json says."""
+
+    status: str
+    stopped_because: str | None = None
+    selected_step: int | None = None
+    steps: int | None = None
+    wall_s: float | None = None
+    num_parameters: int | None = None
+    protocol: str | None = None
+    selection: str | None = None
+    splits: dict[str, SplitScores] = {}
+    horizon: Horizon | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. `path` is relative to the folder of the report (`.` for a single run)."""
+
+    path: str
+    language: str
+    model: str
+    seed: int | None
+    status: Status
+    error: str | None
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    metrics: tuple[Mapping[str, Any], ...]
+    result: Result | None
+
+    def accuracy(self, split: str) -> float | None:
+        """Final sequence accuracy (0 to 1) on a split, None where the run has none."""
+        scores = self.result.splits.get(split) if self.result else None
+        return None if scores is None else scores.sequence_accuracy
+
+    def curve(self, split: str) -> tuple[list[int], list[float]]:
+        """Steps and sequence accuracies (0 to 1) of a split during training, in step order."""
+        points = {
+            line["step"]: float(line["sequence_accuracy"])
+            for line in self.metrics
+            if line.get("split") == split
+            and isinstance(line.get("step"), int)
+            and isinstance(line.get("sequence_accuracy"), int | float)
+            and math.isfinite(line["sequence_accuracy"])
+        }
+        steps = sorted(points)
+        return steps, [points[step] for step in steps]
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Every run of a study folder (`<language>/<model>/seed_<n>`), or the one run that `folder` is.
+
+    Cells that study.yaml names but that have no folder are runs with status `not started`.
+    Raises ValueError, in one line, where there is no folder or it holds no run.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    if any((folder / name).is_file() for name in _RUN_FILES):
+        return [_read_single_run(folder)]
+    runs = {}
+    for place in sorted(folder.glob("*/*/seed_*")):
+        seed = re.fullmatch(r"seed_(\d+)", place.name)
+        if seed and place.is_dir():
+            path = place.relative_to(folder).as_posix()
+            language, model, _ = path.split("/")
+            runs[path] = _read_run(place, path, language, model, int(seed[1]))
+    for language, model, number in _planned(folder / "study.yaml"):
+        path = f"{language}/{model}/seed_{number}"
+        if path not in runs:
+            error = "not started: named in study.yaml, no run folder"
+            runs[path] = Run(path, language, model, number, "not started", error, {}, {}, (), None)
+    if not runs:
+        raise ValueError(
+            f"{folder}: no runs (neither a run folder nor <language>/<model>/seed_<n>)"
+        )
+    return sorted(runs.values(), key=lambda run: (run.language, run.model, run.seed or 0))
+
+
+def _read_single_run(folder: Path) -> Run:
+    """Names come from the place inside a study where there is one, else from config.yaml."""
+    folder = folder.resolve()
+    seed = re.fullmatch(r"seed_(\d+)", folder.name)
+    model, language = folder.parent.name, folder.parent.parent.name
+    config, _ = _read_mapping(folder / "config.yaml")
+    own_language = _language_key(config.get("task"))
+    if seed and language == own_language:
+        return _read_run(folder, ".", language, model, int(seed[1]))
+    settings = config.get("model")
+    own_model = _model_key(settings) if isinstance(settings, dict) else None
+    number = config.get("seed")
+    return _read_run(
+        folder,
+        ".",
+        own_language,
+        str(own_model or "unknown model"),
+        number if isinstance(number, int) else None,
+    )
+
+
+def _language_key(task: Any) -> str:
+    """The menu's key; for a language of the user, its kind and its pattern, file or folder."""
+    if not isinstance(task, dict):
+        return "unknown language"
+    if "language" in task:
+        return str(task["language"])
+    place = task.get("path") or task.get("folder")
+    source = Path(str(place)).name if place else task.get("pattern")
+    return " ".join(str(part) for part in (task.get("kind"), source) if part) or "unknown language"
+
+
+def _model_key(settings: Mapping[str, Any]) -> str | None:
+    """The layer's name; `delta_net_0_2` for a DeltaNet whose write strength reaches 2."""
+    layer, options = settings.get("layer"), settings.get("layer_options")
+    strength = options.get("max_write_strength") if isinstance(options, dict) else None
+    return "delta_net_0_2" if layer == "delta_net" and strength == 2 else layer
+
+
+def _read_run(place: Path, path: str, language: str, model: str, seed: int | None) -> Run:
+    config, config_error = _read_mapping(place / "config.yaml")
+    environment, _ = _read_mapping(place / "environment.json")
+    metrics = _read_metrics(place / "metrics.jsonl")
+    status, error, result = _read_outcome(place, metrics)
+    if config_error and status == "done":
+        status, error = "unreadable", config_error
+    return Run(path, language, model, seed, status, error, config, environment, metrics, result)
+
+
+def _read_outcome(
+    place: Path, metrics: tuple[Mapping[str, Any], ...]
+) -> tuple[Status, str | None, Result | None]:
+    """result.json wins over failure.json: it is written last, by a run that was taken up again."""
+    if (place / "result.json").is_file():
+        content, error = _read_mapping(place / "result.json")
+        if error:
+            return "unreadable", error, None
+        try:
+            result = Result.model_validate(content)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            return "unreadable", _one_line(f"result.json: {where}: {first['msg']}"), None
+        if result.status == "done":
+            return "done", None, result
+        return "unfinished", _one_line(f"result.json says status {result.status!r}"), None
+    if (place / "failure.json").is_file():
+        content, error = _read_mapping(place / "failure.json")
+        return "failed", error or _one_line(str(content.get("error", "no reason given"))), None
+    if not any(entry for entry in place.iterdir()):
+        return "empty", "empty run folder", None
+    steps = [line["step"] for line in metrics if isinstance(line.get("step"), int)]
+    reached = f"last metrics at step {max(steps)}" if steps else "no metrics"
+    return "unfinished", f"no result.json ({reached})", None
+
+
+def _read_metrics(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """The lines that are JSON objects; a line cut short by an interrupted run is passed over."""
+    if not path.is_file():
+        return ()
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return tuple(lines)
+
+
+def _read_mapping(path: Path) -> tuple[dict[str, Any], str | None]:
+    """A YAML or JSON mapping and None, or an empty one and the reason in one line. A missing file
+    is an empty mapping."""
+    if not path.is_file():
+        return {}, None
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        return {}, _one_line(f"{path.name}: {problem}")
+    if not isinstance(content, dict):
+        return {}, f"{path.name}: a mapping is expected, got {type(content).__name__}"
+    return content, None
+
+
+def _planned(path: Path) -> list[tuple[str, str, int]]:
+    """The cells of study.yaml: mappings with language, model and seed, under `cells`."""
+    if not path.is_file():
+        return []
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as problem:
+        raise ValueError(_one_line(f"{path}: {problem}")) from None
+    cells = content.get("cells") if isinstance(content, dict) else None
+    if not isinstance(cells, list):
+        raise ValueError(f"{path}: is damaged: no list of cells")
+    planned = []
+    for cell in cells:
+        try:
+            planned.append((str(cell["language"]), str(cell["model"]), int(cell["seed"])))
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{path}: a cell needs language, model and seed, got {_one_line(str(cell))}"
+            ) from None
+    return planned
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split()) or "no reason given"

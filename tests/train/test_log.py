@@ -1,0 +1,107 @@
+"""What a run writes about itself."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+import fastweights
+from fastweights.train.errors import RunFolderError
+from fastweights.train.log import Metrics, ProgressBar, commit_and_dirty, cut_after, environment
+
+
+def lines(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_resumed_metrics_lose_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    with Metrics(tmp_path) as metrics:
+        for step in (1, 2, 3):
+            metrics.write(step=step, split="train", nats_per_token=0.5, wall_s=1.0)
+            metrics.write(step=step, split="validation", nats_per_token=None)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "spl')
+    with Metrics(tmp_path, resume_step=2) as metrics:
+        metrics.write(step=3, split="train", nats_per_token=0.25, wall_s=2.0)
+    assert [(line["step"], line["split"], line["nats_per_token"]) for line in lines(tmp_path)] == [
+        (1, "train", 0.5),
+        (1, "validation", None),
+        (2, "train", 0.5),
+        (2, "validation", None),
+        (3, "train", 0.25),
+    ]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+
+
+def test_a_bad_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(RunFolderError, match=r"metrics\.jsonl: line 2: not a metrics line"):
+        cut_after(path, 5)
+    assert "nonsense" in path.read_text()
+
+
+def test_the_environment_says_where_and_with_what() -> None:
+    found = environment(torch.device("cpu"), num_threads=1)
+    assert found["versions"]["torch"] == torch.__version__.split("+")[0] or "+" in torch.__version__
+    assert (found["device"], found["num_threads"]) == ("cpu", 1)
+    assert found["started_at"].endswith("+00:00")
+
+
+def test_the_commit_and_whether_it_was_dirty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*arguments: str) -> None:
+        who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True)
+
+    package = tmp_path / "fastweights" / "__init__.py"
+    package.parent.mkdir()
+    package.write_text("")
+    monkeypatch.setattr(fastweights, "__file__", str(package))
+    monkeypatch.chdir(tmp_path)
+    assert commit_and_dirty() == (None, None)
+    git("init", "--quiet")
+    assert commit_and_dirty() == (None, None)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    commit, dirty = commit_and_dirty()
+    assert commit is not None
+    assert (len(commit), dirty) == (40, False)
+    package.write_text("changed")
+    assert commit_and_dirty() == (commit, True)
+
+
+def test_no_terminal_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar(100, 0, shown=True)
+    bar.step(10, 0.5, 12345.6)
+    bar.evaluated(20, "validation", 0.875)
+    bar.close()
+    assert capsys.readouterr().err == (
+        "step 20/100  nats/token 0.5000  validation 87.5 %  12,346 tokens/s\n"
+    )
+
+
+def test_progress_can_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = ProgressBar(100, 0, shown=False)
+    bar.evaluated(20, "validation", 0.875)
+    bar.close()
+    captured = capsys.readouterr()
+    assert captured.err + captured.out == ""
+
+
+def test_a_bar_on_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    bar = ProgressBar(100, 40, shown=True)
+    bar.step(50, 0.5, 1000.0)
+    bar.evaluated(50, "validation", 0.875)
+    bar.close()
+    shown = capsys.readouterr().err
+    assert "50/100" in shown
+    assert "validation 87.5 %" in shown
