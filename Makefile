@@ -45,7 +45,7 @@ define USE_PIP_SETTINGS
 settings=$$($(BIN)/python -m pip config list); \
 setting() { printf '%s\n' "$$settings" \
   | sed -nE "s/^(:env:|global|install)\.$$1='(.*)'\$$/\2/p" | sed 's/\\n/ /g;s/^ *//' | head -n 1; }; \
-links=$${UV_FIND_LINKS:-$$(setting find-links)}; \
+links=$${UV_FIND_LINKS:-$$(setting find-links | tr -s ' ' ',')}; \
 index=$${UV_DEFAULT_INDEX:-$$(setting index-url)}; \
 cert=$${SSL_CERT_FILE:-$$(setting cert)}; \
 if [ -n "$$links" ]; then export UV_FIND_LINKS="$$links"; \

@@ -26,6 +26,7 @@ from fastweights.train.errors import (
 )
 from fastweights.train.loop import spelled_out, train
 from fastweights.train.optimizer import lr_at
+from fastweights.train.process import cpu_threads
 
 Make = Callable[..., RunConfig]
 LSTM = {"layer": "lstm"}
@@ -233,7 +234,7 @@ def test_signal_handlers_and_generators_are_put_back(make_config: Make, tmp_path
     train(make_config(model={"dropout": 0.5}), tmp_path, progress=False)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert torch.equal(torch.get_rng_state(), before)
-    with loop._threads(threads + 1):
+    with cpu_threads(threads + 1):
         assert torch.get_num_threads() == threads + 1
     assert torch.get_num_threads() == threads
 
@@ -350,6 +351,23 @@ def test_a_truncated_checkpoint_is_no_new_start(
     (tmp_path / "checkpoints" / "index.json").unlink()
     with pytest.raises(CheckpointError, match=r"index\.json: missing beside its checkpoints"):
         train(make_config(), tmp_path, resume=True, progress=False)
+
+
+def test_changed_data_are_noticed(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    (data / "train.src").write_text("ab\nba\nb\naa\n")
+    (data / "train.tgt").write_text("01\n10\n1\n00\n")
+    config = make_config(task={"kind": "files", "folder": str(data)})
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, send(signal.SIGINT))
+        with pytest.raises(TrainingInterrupted):
+            train(config, run, progress=False)
+    (data / "train.tgt").write_text("00\n10\n1\n00\n")
+    with pytest.raises(CheckpointError, match="the training data have changed since step 8"):
+        train(config, run, resume=True, progress=False)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

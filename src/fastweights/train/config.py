@@ -1,0 +1,361 @@
+"""The configuration of one run: frozen models, YAML in and out, errors of one line each.
+
+Imports neither torch nor any layer, so that the command line can show its help at once. The names
+of languages and layers are checked where their menus are, not here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+    model_validator,
+)
+
+from fastweights.atomic import write_text
+from fastweights.train.messages import near_names as near_names
+from fastweights.train.messages import validation_errors_one_line
+
+Variant = Literal["strict", "published"]
+Precision = Literal["32-true", "64-true", "bf16-mixed"]
+LayerOption = StrictBool | StrictInt | StrictFloat | StrictStr | None
+
+PUBLISHED_EVALUATE_EVERY = 50
+STRICT_EVALUATE_EVERY = 100
+PUBLISHED_MAX_EPOCHS = 300
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; `lines` holds one message per mistake."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = list(lines)
+
+
+class Frozen(BaseModel):
+    """Base of every configuration: immutable, unknown keys are errors, no infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FormalLanguageTask(Frozen):
+    """One of the eight languages of the menu."""
+
+    kind: Literal["formal_language"] = "formal_language"
+    language: str = Field(default="parity", description="name of the language in the menu")
+    variant: Variant | None = Field(
+        default=None,
+        description="how the data are drawn, strict or published (default: as protocol)",
+    )
+
+
+class SampledTask(Frozen):
+    """Sizes and length windows shared by the languages that the user defines."""
+
+    train_window: tuple[int, int] = Field(
+        default=(1, 50), description="shortest and longest training string (default: 1 50)"
+    )
+    test_window: tuple[int, int] = Field(
+        default=(51, 100), description="shortest and longest string of bin1 (default: 51 100)"
+    )
+    num_train: int = Field(default=10_000, gt=0, description="training strings (default: 10000)")
+    num_validation: int = Field(
+        default=1_000, gt=0, description="validation strings (default: 1000)"
+    )
+    num_bin0: int = Field(
+        default=2_000, gt=0, description="test strings of train_window (default: 2000)"
+    )
+    num_bin1: int = Field(
+        default=2_000, gt=0, description="test strings of test_window (default: 2000)"
+    )
+
+    @model_validator(mode="after")
+    def _windows(self) -> Self:
+        for name in ("train_window", "test_window"):
+            low, high = getattr(self, name)
+            if not 1 <= low <= high:
+                raise ValueError(
+                    f"{name}: must be low, high with 1 <= low <= high, got {low}, {high}"
+                )
+        if self.test_window[0] <= self.train_window[1]:
+            raise ValueError(
+                f"test_window: must begin above the train_window's end {self.train_window[1]}, "
+                f"got {self.test_window[0]}"
+            )
+        return self
+
+
+class RegexTask(SampledTask):
+    """Membership of every prefix in the language of a regular expression."""
+
+    kind: Literal["regex"] = "regex"
+    pattern: str = Field(min_length=1, description="regular expression, one character a symbol")
+    symbols: str | None = Field(
+        default=None, description="input alphabet as one string (default: the pattern's)"
+    )
+
+
+class DfaTask(SampledTask):
+    """Membership of every prefix in the language of a finite automaton read from a file."""
+
+    kind: Literal["dfa"] = "dfa"
+    path: Path = Field(description="file that describes the automaton")
+
+
+class FilesTask(Frozen):
+    """Pairs of files `.src`/`.tgt`, one sequence a line."""
+
+    kind: Literal["files"] = "files"
+    folder: Path = Field(description="folder with the .src and .tgt files")
+    variant: Variant | None = Field(
+        default=None,
+        description="strict: a validation set is cut from the training set where there is no file "
+        "for it; published: it is not (default: as protocol)",
+    )
+
+
+Task = Annotated[FormalLanguageTask | RegexTask | DfaTask | FilesTask, Field(discriminator="kind")]
+
+
+class ModelConfig(Frozen):
+    """A sequence model: embedding, `num_layers` blocks around one kind of layer, linear head."""
+
+    layer: str = Field(default="delta_net", description="name of the sequence layer in the menu")
+    layer_options: dict[str, LayerOption] = Field(
+        default_factory=dict, description="further arguments of the layer, name: value"
+    )
+    dim: int = Field(default=32, gt=0, description="width D")
+    num_layers: int = Field(default=1, gt=0, description="number of blocks")
+    ff_dim: int = Field(
+        default=64, gt=0, description="hidden width of the feed-forward part; block plain has none"
+    )
+    block: str | None = Field(
+        default=None,
+        description="placement of norm and residual (default: the one published for the layer)",
+    )
+    embedding: Literal["learned", "one_hot"] = Field(
+        default="learned", description="input embedding"
+    )
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout probability")
+
+
+class TrainingConfig(Frozen):
+    """Optimizer, length of the run, evaluation and stop rules."""
+
+    lr: float = Field(default=3e-3, gt=0, description="learning rate of Adam")
+    batch_size: int = Field(default=64, gt=0, description="sequences a step")
+    max_steps: int = Field(default=10_000, gt=0, description="optimizer steps at most")
+    max_epochs: int | None = Field(
+        default=None,
+        gt=0,
+        description="passes over the training set at most "
+        f"(default: {PUBLISHED_MAX_EPOCHS} under published, no limit under strict)",
+    )
+    evaluate_every: int | None = Field(
+        default=None,
+        gt=0,
+        description="steps between evaluations (default: "
+        f"{STRICT_EVALUATE_EVERY} under strict; {PUBLISHED_EVALUATE_EVERY} and every epoch's end "
+        "under published)",
+    )
+    checkpoint_every: int = Field(default=500, gt=0, description="steps between checkpoints")
+    patience: int | None = Field(
+        default=30,
+        gt=0,
+        description="strict: stop after this many evaluations in which neither the validation "
+        "accuracy nor its nats per token improved; null: never (default: 30)",
+    )
+    stop_nats: float = Field(
+        default=1e-3,
+        ge=0,
+        description="strict: stop at validation accuracy 1.0 once nats per token are below this",
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="largest gradient norm, null: no clipping (default: null)"
+    )
+    weight_decay: float = Field(default=0.0, ge=0, description="decoupled weight decay")
+    warmup_steps: int = Field(
+        default=0, ge=0, description="steps of linear warm-up of the learning rate"
+    )
+
+
+class RunConfig(Frozen):
+    """Everything that determines a run."""
+
+    task: Task = Field(
+        default=FormalLanguageTask(), description="what is learned (default: parity)"
+    )
+    model: ModelConfig = Field(default=ModelConfig(), description="the model")
+    training: TrainingConfig = Field(default=TrainingConfig(), description="the training")
+    protocol: Variant = Field(
+        default="strict",
+        description="selection: strict on the validation split, published on the test bins",
+    )
+    seed: int = Field(
+        default=1, ge=0, lt=2**63, description="seed of data, initial weights and order"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: cuda where there is a GPU, else cpu"
+    )
+    precision: Precision = Field(
+        default="32-true", description="precision, as Lightning Fabric names it"
+    )
+    num_threads: int | None = Field(
+        default=None, gt=0, description="CPU threads, null: torch's own choice (default: null)"
+    )
+    horizon_lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+        default=(50, 100, 150, 200, 300, 400, 500, 750, 1000),
+        description="lengths at which the horizon is measured, ascending; none: no horizon "
+        "(default: 50 100 150 200 300 400 500 750 1000)",
+    )
+    horizon_sequences: int = Field(default=64, gt=0, description="strings a length of the horizon")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind(cls, values: Any) -> Any:
+        """A task without `kind` is one of the menu's languages."""
+        if isinstance(values, dict) and isinstance(values.get("task"), dict):
+            return {**values, "task": {"kind": "formal_language", **values["task"]}}
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.horizon_lengths) != sorted(set(self.horizon_lengths)):
+            raise ValueError(
+                f"horizon_lengths: must be ascending without repeats, got {self.horizon_lengths}"
+            )
+        variant = getattr(self.task, "variant", None)
+        if variant == "published" and self.protocol == "strict":
+            raise ValueError(
+                "task.variant: 'published' has no validation split, which protocol 'strict' needs; "
+                "use variant 'strict' or protocol 'published'"
+            )
+        return self
+
+    def resolved(self) -> RunConfig:
+        """The same run with every default that depends on the protocol spelled out."""
+        published = self.protocol == "published"
+        training = self.training
+        if training.evaluate_every is None:
+            every = PUBLISHED_EVALUATE_EVERY if published else STRICT_EVALUATE_EVERY
+            training = training.model_copy(update={"evaluate_every": every})
+        if training.max_epochs is None and published:
+            training = training.model_copy(update={"max_epochs": PUBLISHED_MAX_EPOCHS})
+        task = self.task
+        if isinstance(task, FormalLanguageTask | FilesTask) and task.variant is None:
+            task = task.model_copy(update={"variant": self.protocol})
+        return self.model_copy(update={"task": task, "training": training})
+
+
+def differences(
+    want: Mapping[str, Any], got: Mapping[str, Any], prefix: str = ""
+) -> list[tuple[str, Any, Any]]:
+    """Keys at which two dumped configurations differ, as (dotted key, value in want, in got)."""
+    found: list[tuple[str, Any, Any]] = []
+    for key in [*want, *(key for key in got if key not in want)]:
+        a, b = want.get(key), got.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            found.append((f"{prefix}{key}", a, b))
+    return found
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that reads 3e-3 as a number (YAML 1.1 does not) and refuses a repeated key."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key.value!r} is there twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_config(values: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a mapping; raises ConfigError with one line a mistake."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(validation_errors_one_line(error, RunConfig)) from None
+
+
+def load_config(path: Path | None, overrides: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration of a YAML file (None: the defaults) with `overrides` laid over it.
+
+    Overrides are nested as the file is; one with another `task.kind` replaces the whole task.
+    Raises ConfigError: file missing, not UTF-8, not YAML, or values that are not valid.
+    """
+    values: Any = {}
+    if path is not None:
+        values = _read_yaml(Path(path))
+    try:
+        return parse_config(merge(values, overrides or {}))
+    except ConfigError as error:
+        if path is None:
+            raise
+        raise ConfigError([f"{path}: {line}" for line in error.lines]) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except OSError as error:
+        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            [f"{path}:{where} not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}"]
+        ) from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError([f"{path}: must hold key: value pairs, got {type(values).__name__}"])
+    return values
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, mapping by mapping; another `kind` replaces a mapping whole."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            replaced = "kind" in value and value["kind"] != old.get("kind", "formal_language")
+            merged[key] = dict(value) if replaced else merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def save_config(config: RunConfig, path: Path) -> None:
+    """Write every value, defaults included, as YAML (temporary file, then rename)."""
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,77 @@
+"""Where and with what a run was computed: RUN/environment.json."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fastweights
+from fastweights.atomic import write_json
+from fastweights.train.errors import RunFolderError
+
+VERSIONED = ("fastweights", "torch", "lightning-fabric", "safetensors", "numpy", "automata-lib")
+
+
+def write_environment(
+    run_folder: Path, device: torch.device, num_threads: int, resume_step: int | None
+) -> None:
+    """RUN/environment.json; a resumed run adds an entry to its list `resumed`."""
+    path = Path(run_folder) / "environment.json"
+    now = environment(device, num_threads)
+    if resume_step is not None and path.exists():
+        try:
+            first = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            raise RunFolderError(f"{path}: damaged: not JSON") from None
+        now = {**first, "resumed": [*first.get("resumed", []), {"step": resume_step, **now}]}
+    write_json(path, now)
+
+
+def environment(device: torch.device, num_threads: int) -> dict[str, Any]:
+    """Versions, device, commit, whether it was dirty, number of CPU threads, time (UTC)."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    commit, dirty = commit_and_dirty()
+    return {
+        "versions": versions,
+        "platform": f"{platform.system()} {platform.machine()}",
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "num_threads": num_threads,
+        "commit": commit,
+        "dirty": dirty,
+        "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def commit_and_dirty() -> tuple[str | None, bool | None]:
+    """HEAD of the checkout that tracks this package, else of the working folder's; (None, None)
+    outside any checkout and before its first commit."""
+    package = Path(fastweights.__file__)
+    tracked = _git(package.parent, "ls-files", "--error-unmatch", package.name) is not None
+    folder = package.parent if tracked else Path.cwd()
+    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    if commit is None:
+        return None, None
+    return commit, bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

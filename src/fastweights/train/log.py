@@ -1,0 +1,97 @@
+"""RUN/metrics.jsonl and RUN/failure.json."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from fastweights.atomic import write_json, write_text
+from fastweights.train.errors import RunFolderError
+
+
+class Metrics:
+    """RUN/metrics.jsonl, one JSON object a line, and the same numbers for TensorBoard.
+
+    Opened with `resume_step`, it first removes what was logged after that step.
+    """
+
+    def __init__(self, run_folder: Path, resume_step: int | None = None) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = Path(run_folder) / "metrics.jsonl"
+        if resume_step is not None and self.path.exists():
+            cut_after(self.path, resume_step)
+        self._file = self.path.open("a", encoding="utf-8")
+        purge_step = None if resume_step is None else resume_step + 1
+        self._tensorboard = SummaryWriter(
+            str(Path(run_folder) / "tensorboard"), purge_step=purge_step
+        )
+
+    def write(self, *, step: int, split: str, **values: float | None) -> None:
+        """One line. Raises RunFolderError when it cannot be written (disk full)."""
+        line = json.dumps({"step": step, "split": split, **values}, allow_nan=False)
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                if name not in ("epoch", "wall_s") and value is not None:
+                    self._tensorboard.add_scalar(f"{name}/{split}", value, step)
+        except OSError as error:
+            reason = error.strerror or error
+            raise RunFolderError(
+                f"{self.path.parent}: metrics cannot be written: {reason}"
+            ) from None
+
+    def sync(self) -> None:
+        """Flush the lines to the disk, before the checkpoint that relies on them."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close both files."""
+        with contextlib.suppress(OSError):  # every line has been flushed by write
+            self._file.close()
+            self._tensorboard.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def cut_after(path: Path, step: int) -> None:
+    """Remove the lines after a step, and a last line that a crash left unfinished.
+
+    Raises RunFolderError for any other line that is not a JSON object with a step.
+    """
+    kept = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            at = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            if number == len(lines):
+                continue
+            raise RunFolderError(f"{path}: line {number}: not a metrics line") from None
+        if at <= step:
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
+
+
+def write_failure(run_folder: Path, error: BaseException) -> None:
+    """RUN/failure.json: the error in one line. Nothing is raised if the disk refuses it."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    try:
+        write_json(Path(run_folder) / "failure.json", {"error": message})
+    except OSError as problem:
+        print(f"{run_folder}: failure.json cannot be written: {problem.strerror}", file=sys.stderr)

@@ -1,0 +1,364 @@
+"""One training run: data keyed by step, Lightning Fabric, a run folder that can be resumed.
+
+Interrupted and resumed equals uninterrupted, bit for bit on CPU: weights, optimizer, metrics (but
+the times). A step's batch follows from its number; dropout's generator state is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning_fabric import Fabric
+from torch import nn
+
+from fastweights.atomic import write_json
+from fastweights.models.menu import PUBLISHED_BLOCK, build_model, layer_options
+from fastweights.tasks.formal.menu import Task
+from fastweights.train.accuracy import evaluate_examples, horizon
+from fastweights.train.checkpoint import Checkpoint, Checkpoints
+from fastweights.train.config import ConfigError, RunConfig, save_config
+from fastweights.train.data import IGNORED, TrainingBatches, generator_for, load_run_task
+from fastweights.train.environment import write_environment
+from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
+from fastweights.train.log import Metrics, write_failure
+from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
+from fastweights.train.process import Signals, cpu_threads, default_generators
+from fastweights.train.progress import ProgressBar
+from fastweights.train.protocol import Protocol, Selection
+from fastweights.train.run_folder import check_folder, finished_result, last_checkpoint
+
+Result = dict[str, Any]
+
+LOG_EVERY = 10
+"""Steps that one training line of the metrics sums up."""
+
+RESUME_HINT = "fastweights train --resume {run_folder}"
+
+
+@dataclasses.dataclass
+class RunState:
+    """What a checkpoint knows beside weights, optimizer and generators. Plain values only."""
+
+    step: int = 0
+    wall_s: float = 0.0
+    stopped_because: str | None = None
+    window_nats: float = 0.0
+    window_tokens: int = 0
+    selection: Selection = dataclasses.field(default_factory=Selection)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, the selection as a dict."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunState:
+        """The reverse of `as_dict`."""
+        return cls(**{**values, "selection": Selection(**values["selection"])})
+
+
+def train(
+    config: RunConfig, run_folder: Path, *, resume: bool = False, progress: bool = True
+) -> Result:
+    """Train, select, evaluate once on every split and along the horizon; returns the result.
+
+    A finished run that is resumed returns its result. Raises, one line each: ConfigError or
+    ValueError (values, names, no CUDA device), RunFolderError (folder in use, nothing to resume),
+    CheckpointError (damaged, another configuration, disk full), NonFiniteLossError,
+    TrainingInterrupted (Ctrl-C, SIGTERM; the run can be resumed). A run that failed leaves
+    RUN/failure.json. Sets the number of CPU threads during the run, and seeds torch's default
+    generators (dropout has no other) inside a fork that puts them back.
+    """
+    config, run_folder = spelled_out(config), Path(run_folder)
+    check_folder(run_folder, resume)
+    if resume and (run_folder / "result.json").exists():
+        return finished_result(config, run_folder)
+    device = _device(config)
+    with (
+        cpu_threads(config.num_threads),
+        default_generators(config.seed, device),
+        Signals() as signals,
+    ):
+        # Names and data are checked before the folder is touched.
+        task = load_run_task(config)
+        model = build_run_model(config, task)
+        _check_splits(config, task)
+        last = last_checkpoint(config, run_folder) if resume else None
+        run_folder.mkdir(parents=True, exist_ok=True)
+        (run_folder / "failure.json").unlink(missing_ok=True)
+        try:
+            save_config(config, run_folder / "config.yaml")
+            write_environment(
+                run_folder, device, torch.get_num_threads(), last.step if last else None
+            )
+            with Metrics(run_folder, last.step if last else (0 if resume else None)) as metrics:
+                run = _Run(config, run_folder, task, model, device, metrics, signals)
+                return run.finish(last, progress)
+        except Exception as error:
+            write_failure(run_folder, error)
+            raise
+
+
+def spelled_out(config: RunConfig) -> RunConfig:
+    """The same run with every default written down: the protocol's, the layer's, the block.
+
+    A layer option that is None is left out. Raises ValueError for an unknown layer or option.
+    """
+    model = config.model
+    options = layer_options(model.layer, model.layer_options)
+    update = {
+        "layer_options": {name: value for name, value in options.items() if value is not None},
+        "block": model.block or PUBLISHED_BLOCK[model.layer],
+    }
+    return config.resolved().model_copy(update={"model": model.model_copy(update=update)})
+
+
+def build_run_model(config: RunConfig, task: Task) -> nn.Module:
+    """The untrained model of a run, its weights drawn with the run's seed."""
+    return build_model(
+        config.model,
+        vocab_size=len(task.symbols) + 1,
+        num_outputs=len(task.labels) + 1,
+        generator=generator_for(config.seed, "model"),
+    )
+
+
+class _Run:
+    """The moving parts of one call of `train`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        run_folder: Path,
+        task: Task,
+        model: nn.Module,
+        device: torch.device,
+        metrics: Metrics,
+        signals: Signals,
+    ) -> None:
+        self.config, self.run_folder, self.task = config, run_folder, task
+        self.device, self.metrics, self.signals = device, metrics, signals
+        self.state = RunState()
+        self.checkpoints = Checkpoints(run_folder)
+        self.batches = TrainingBatches(task, config.training.batch_size, config.seed, device)
+        self.protocol = Protocol(config, self.batches.steps_per_epoch)
+        self.fabric = _fabric(config, device)
+        self.raw_model = model
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.raw_optimizer = build_optimizer(self.trainable, config.training)
+        self.model, self.optimizer = self.fabric.setup(model, self.raw_optimizer)
+
+    def finish(self, last: Checkpoint | None, progress: bool) -> Result:
+        """From the last checkpoint (or step 0) to result.json."""
+        if last is not None:
+            self._restore(last)
+        bar = ProgressBar(int(self.protocol.max_steps), self.state.step, progress)
+        try:
+            self._train(bar)
+            return self._conclude()
+        except TrainingInterrupted:
+            hint = RESUME_HINT.format(run_folder=self.run_folder)
+            raise TrainingInterrupted(
+                f"stopped at step {self.state.step}; to go on: {hint}"
+            ) from None
+        finally:
+            bar.close()
+
+    def _train(self, bar: ProgressBar) -> None:
+        """Steps until the protocol stops.
+
+        At each step: log, evaluate, checkpoint, in this order, so that a checkpoint is the state
+        after everything that its step wrote.
+        """
+        state, training = self.state, self.config.training
+        before, began = state.wall_s, time.perf_counter()
+        window_began, window_tokens = began, 0
+        self.model.train()
+        while state.stopped_because is None:
+            window_tokens += self._step()
+            now = time.perf_counter()
+            state.wall_s = before + now - began
+            if state.step % LOG_EVERY == 0:
+                speed = window_tokens / (now - window_began)
+                self._log_window(bar, speed)
+                window_began, window_tokens = now, 0
+            best = self.protocol.evaluates_at(state.step) and self._evaluate(bar)
+            window_began += time.perf_counter() - now  # the speed is that of training alone
+            state.wall_s = before + time.perf_counter() - began
+            due = state.step % training.checkpoint_every == 0
+            if best or due or state.stopped_because or self.signals.received:
+                self._save(best)
+            if self.signals.received:
+                raise TrainingInterrupted(f"interrupted at step {state.step}")
+
+    def _step(self) -> int:
+        """One optimizer step; returns the number of counted tokens."""
+        state, training = self.state, self.config.training
+        batch = self.batches.batch(state.step)
+        set_lr(self.raw_optimizer, lr_at(state.step, training))
+        output = self.model(batch.inputs)
+        loss = F.cross_entropy(
+            output.logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED
+        )
+        nats = loss.item()
+        if not math.isfinite(nats):
+            raise NonFiniteLossError(f"the loss is {nats} at step {state.step + 1}{self._kept()}")
+        self.fabric.backward(loss + output.balance_loss)
+        if training.clip_norm is not None:
+            try:
+                self.fabric.clip_gradients(self.model, self.optimizer, max_norm=training.clip_norm)
+            except RuntimeError:  # torch's clip_grad_norm_ refuses a norm that is not finite
+                raise NonFiniteLossError(
+                    f"the gradient is not finite at step {state.step + 1}, loss {nats:.4g}"
+                    f"{self._kept()}"
+                ) from None
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        state.step += 1
+        state.window_nats += nats * batch.num_tokens
+        state.window_tokens += batch.num_tokens
+        return batch.num_tokens
+
+    def _log_window(self, bar: ProgressBar, tokens_per_s: float) -> None:
+        state = self.state
+        nats = state.window_nats / state.window_tokens
+        self.metrics.write(
+            step=state.step,
+            split="train",
+            epoch=state.step / self.batches.steps_per_epoch,
+            nats_per_token=nats,
+            tokens_per_s=tokens_per_s,
+            wall_s=state.wall_s,
+        )
+        bar.step(state.step, nats, tokens_per_s)
+        state.window_nats, state.window_tokens = 0.0, 0
+
+    def _evaluate(self, bar: ProgressBar) -> bool:
+        """Evaluate the protocol's splits, decide whether to stop; True if it is the best so far."""
+        state = self.state
+        scores = {name: self._accuracy(name) for name in self.protocol.splits}
+        for split, values in scores.items():
+            values = {key: value for key, value in values.items() if key != "num_sequences"}
+            self.metrics.write(
+                step=state.step,
+                split=split,
+                epoch=state.step / self.batches.steps_per_epoch,
+                **values,
+                wall_s=state.wall_s,
+            )
+        accuracy, nats = self.protocol.score(scores)
+        best = state.selection.update(state.step, accuracy, nats)
+        state.stopped_because = self.protocol.stop(accuracy, nats, state.selection)
+        if state.stopped_because is None and state.step >= self.protocol.max_steps:
+            state.stopped_because = self.protocol.last_reason
+        bar.evaluated(state.step, self.protocol.selection, accuracy)
+        return best
+
+    def _accuracy(self, split: str) -> dict[str, Any]:
+        return evaluate_examples(
+            self.model,
+            self.task.splits[split],
+            self.task.symbols,
+            self.task.labels,
+            device=self.device,
+        ).as_dict()
+
+    def _conclude(self) -> Result:
+        """With the selected weights: every split and the horizon, once; then result.json."""
+        self.signals.at_once = True  # nothing is left that a checkpoint would save
+        best = self.checkpoints.load("best")
+        self.raw_model.load_state_dict(best.model)
+        splits = {
+            name: self._accuracy(name)
+            for name in ("validation", "bin0", "bin1")
+            if self.task.splits.get(name)
+        }
+        config, state = self.config, self.state
+        result = {
+            "status": "done",
+            "stopped_because": state.stopped_because,
+            "selected_step": best.step,
+            "steps": state.step,
+            "wall_s": state.wall_s,
+            "num_parameters": sum(p.numel() for p in self.trainable),
+            "protocol": config.protocol,
+            "selection": self.protocol.selection,
+            "splits": splits,
+            "horizon": horizon(
+                self.model,
+                self.task,
+                config.horizon_lengths,
+                config.horizon_sequences,
+                config.seed,
+                device=self.device,
+            ),
+        }
+        write_json(self.run_folder / "result.json", result)
+        return result
+
+    def _save(self, best: bool) -> None:
+        if not all(bool(p.isfinite().all()) for p in self.trainable):
+            raise NonFiniteLossError(
+                f"the weights are not finite after step {self.state.step}{self._kept()}"
+            )
+        generators = {"cpu": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            generators["cuda"] = torch.cuda.get_rng_state(self.device)
+        training_state = {
+            "run": self.state.as_dict(),
+            "optimizer": self.raw_optimizer.state_dict(),
+            "generators": generators,
+            "config": json.dumps(self.config.model_dump(mode="json")),
+            "training_data": self.batches.checksum,
+        }
+        self.metrics.sync()
+        self.checkpoints.save(
+            self.state.step, self.raw_model.state_dict(), training_state, best=best
+        )
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        saved = checkpoint.training_state
+        if saved["training_data"] != self.batches.checksum:
+            raise CheckpointError(
+                f"{self.run_folder}: the training data have changed since step {checkpoint.step}: "
+                f"checksum {self.batches.checksum[:12]}, it was {saved['training_data'][:12]}"
+            )
+        self.raw_model.load_state_dict(checkpoint.model)
+        self.raw_optimizer.load_state_dict(saved["optimizer"])
+        self.state = RunState.from_dict(saved["run"])
+        torch.set_rng_state(saved["generators"]["cpu"].clone())
+        if self.device.type == "cuda" and "cuda" in saved["generators"]:
+            torch.cuda.set_rng_state(saved["generators"]["cuda"].clone(), self.device)
+
+    def _kept(self) -> str:
+        if not self.checkpoints.exist():
+            return "; no checkpoint yet"
+        return f"; the last good checkpoint is {self.checkpoints.index()['last']}"
+
+
+def _check_splits(config: RunConfig, task: Task) -> None:
+    needed = ("bin0", "bin1") if config.protocol == "published" else ("validation",)
+    for split in ("train", *needed):
+        if not task.splits.get(split):
+            raise ConfigError(
+                [f"task {task.name}: no {split} split, which protocol {config.protocol!r} needs"]
+            )
+
+
+def _device(config: RunConfig) -> torch.device:
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError(["device: 'cuda' was asked for, but there is no CUDA device here"])
+    return torch.device("cuda", 0) if available and config.device != "cpu" else torch.device("cpu")
+
+
+def _fabric(config: RunConfig, device: torch.device) -> Fabric:
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(accelerator=device.type, devices=1, precision=config.precision)
