@@ -35,7 +35,7 @@ def test_learns_parity_and_generalises(model, tmp_path):
 def check_period_two(run_folder: Path) -> None:
     """T8: on 1^400, eight times the longest training string, the answers alternate for good."""
     loaded = load_run(run_folder)
-    ones = torch.full((1, 400), loaded.task.symbols.index("1"))
+    ones = torch.full((1, 400), loaded.symbols.index("1"))
     with torch.no_grad():
         probability = loaded.model(ones).logits.softmax(-1)[0]
     settled = probability[300:]

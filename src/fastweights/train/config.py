@@ -179,7 +179,7 @@ class TrainingConfig(Frozen):
         "accuracy nor its nats per token improved; null: never (default: 30)",
     )
     stop_nats: float = Field(
-        default=1e-3,
+        default=1e-5,
         ge=0,
         description="strict: stop at validation accuracy 1.0 once nats per token are below this",
     )

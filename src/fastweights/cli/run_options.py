@@ -1,0 +1,111 @@
+"""The options of `train`: every field of `RunConfig`, through pydantic-settings."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any, cast
+
+from pydantic_settings import BaseSettings, CliSettingsSource
+
+from fastweights.cli.values import parse_value
+from fastweights.train.config import ConfigError, RunConfig
+
+SHORT_TASK_NAMES = {"task.pattern": "regex", "task.path": "dfa", "task.folder": "files"}
+TASK_KINDS = {
+    "language": "formal_language",
+    "pattern": "regex",
+    "path": "dfa",
+    "folder": "files",
+}
+"""The field of a task that says by itself which kind of task it is."""
+
+METAVARS = {
+    "model.layer_options": "NAME=VALUE",
+    "horizon_lengths": "N",
+    "task.train_window": "N",
+    "task.test_window": "N",
+}
+
+
+class RunOptions:
+    """Adds the options to a parser, short (`--lr`) and dotted (`--model.dim`); reads them back."""
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self.names: dict[str, str] = {}
+        self._dests: list[str] = []
+        # The source looks at the fields only: nothing of BaseSettings, the environment above all,
+        # takes part.
+        self._source = CliSettingsSource[Any](
+            cast(type[BaseSettings], RunConfig),
+            root_parser=parser,
+            cli_parse_args=False,
+            cli_kebab_case=True,
+            cli_avoid_json=True,
+            cli_hide_none_type=True,
+            cli_parse_none_str="null",
+            add_argument_method=self._add,
+        )
+
+    def overrides(self, parsed: argparse.Namespace) -> dict[str, Any]:
+        """What was given on the command line, nested as a configuration file is.
+
+        Raises ConfigError when two kinds of task are asked for.
+        """
+        given = {dest: vars(parsed)[dest] for dest in self._dests if dest in vars(parsed)}
+        values: dict[str, Any] = self._source(parsed_args=given)()
+        options = values.get("model", {}).get("layer_options")
+        if isinstance(options, dict):
+            values["model"]["layer_options"] = {
+                name: parse_value(value) if isinstance(value, str) else value
+                for name, value in options.items()
+            }
+        task = values.get("task")
+        if isinstance(task, dict) and "kind" not in task:
+            asked = [name for name in TASK_KINDS if name in task]
+            if len(asked) > 1:
+                flags = [f"--{SHORT_TASK_NAMES.get(f'task.{name}', name)}" for name in asked]
+                raise ConfigError([f"{' and '.join(flags)} ask for different tasks: give one"])
+            if asked:
+                task["kind"] = TASK_KINDS[asked[0]]
+        return values
+
+    def _add(self, place: Any, *flags: str, **settings: Any) -> None:
+        """One option as pydantic-settings would add it, with the short name, one default and no
+        choices: `RunConfig` checks the values and knows the near names."""
+        dest = settings["dest"]
+        if settings.get("help") == argparse.SUPPRESS:
+            return  # `--model`, a whole group as JSON
+        short = SHORT_TASK_NAMES.get(dest, dest.rpartition(".")[2]).replace("_", "-")
+        if "." in dest and dest != "task.kind":
+            flags = (f"--{short}", *flags)
+        self.names[short.replace("-", "_")] = dest
+        self._dests.append(dest)
+        settings["help"] = _one_default(dest, settings.get("help") or "")
+        settings["metavar"] = _metavar(dest, settings)
+        settings.pop("choices", None)
+        if settings.get("action") == "append":
+            settings.update(action="extend", nargs="*")
+        place.add_argument(*flags, **settings)
+
+
+def option_names() -> dict[str, str]:
+    """Short names of the options and the fields they stand for: `{"lr": "training.lr", ...}`."""
+    return RunOptions(argparse.ArgumentParser(add_help=False)).names
+
+
+def _one_default(dest: str, text: str) -> str:
+    """pydantic-settings adds a default where the description has it; a union's is one variant's."""
+    text = re.sub(r"\s*\((default: (None|\{\})|ifdef: required)\)$", "", text)
+    if text.count("(default: ") > 1:
+        text = text[: text.rindex("(default: ")].rstrip()
+    if dest == "task.kind":
+        return "formal_language, regex, dfa or files (default: what the other options say)"
+    return text.replace("%", "%%")
+
+
+def _metavar(dest: str, settings: dict[str, Any]) -> str:
+    if dest in METAVARS:
+        return METAVARS[dest]
+    shown = str(settings.get("metavar") or "VALUE")
+    return shown if shown.startswith("{") else shown.upper()

@@ -1,0 +1,377 @@
+"""A grid of runs over worker processes: what is done is skipped, what was stopped goes on, one
+crash never loses the others.
+
+STUDY/<language>/<model>/seed_<n>/ are run folders (config.yaml, written here before the run starts,
+says what the run is), each with the run's output in log.txt; STUDY/study.yaml lists the cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, Literal, NoReturn
+
+import yaml
+
+from fastweights.atomic import write_json, write_text
+from fastweights.experiments.formal_languages import Cell
+from fastweights.train.config import ConfigError, RunConfig, differences, load_config, save_config
+from fastweights.train.errors import RunFolderError
+
+WORKER = ("-m", "fastweights", "train", "--stop-at-eof", "--resume")
+"""What a worker's Python runs, before the run folder."""
+
+POLL_S = 0.2
+STOP_WITHIN_S = 60.0
+"""Time that a worker has to write its checkpoint before it is killed."""
+SHOWN_MISTAKES = 5
+
+Status = Literal["new", "stopped", "running", "done", "failed"]
+
+
+@dataclasses.dataclass
+class Job:
+    """A cell, its run folder, and how far it is; `error` is one line where it failed."""
+
+    cell: Cell
+    folder: Path
+    status: Status
+    error: str | None = None
+
+    @property
+    def name(self) -> str:
+        """`parity/delta_net/seed_1`."""
+        return f"{self.cell.language}/{self.cell.model}/seed_{self.cell.seed}"
+
+
+class Watcher:
+    """Told what happens; does nothing. The command line shows it (`cli.study`)."""
+
+    def begin(self, jobs: Sequence[Job], workers: int) -> None:
+        """Before the first worker starts."""
+
+    def started(self, job: Job) -> None:
+        """A worker took the job."""
+
+    def ended(self, job: Job) -> None:
+        """The job is done, failed or stopped."""
+
+    def waiting(self) -> None:
+        """A few times a second while workers run."""
+
+    def stopping(self, running: Sequence[Job]) -> None:
+        """The workers were asked to stop."""
+
+    def close(self) -> None:
+        """At the end, whatever happened."""
+
+
+def plan_study(cells: Sequence[Cell], study_folder: Path) -> list[Job]:
+    """The jobs of a study with what earlier calls left of them. Writes nothing.
+
+    Raises ValueError for a layer or a layer option that does not exist, ConfigError, one line a run
+    folder that holds another configuration, and RunFolderError for a folder in the place of a run
+    that is not one.
+    """
+    from fastweights.train.loop import spelled_out  # torch: the layers know their options
+
+    jobs: list[Job] = []
+    mistakes: list[str] = []
+    for cell in cells:
+        cell = cell._replace(config=spelled_out(cell.config))
+        name = f"{cell.language}/{cell.model}/seed_{cell.seed}"
+        job = Job(cell, Path(study_folder) / name, "new")
+        if any(job.folder == other.folder for other in jobs):
+            raise ValueError(f"{name} is asked for twice")
+        job.status, job.error = _left_over(job.folder)
+        if job.status != "new":
+            mistakes += _other_configuration(cell.config, job.folder)
+        jobs.append(job)
+    if len(mistakes) > SHOWN_MISTAKES:
+        rest = len(mistakes) - SHOWN_MISTAKES
+        mistakes[SHOWN_MISTAKES:] = [f"{study_folder}: so do {rest} more runs"]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return jobs
+
+
+def run_study(
+    jobs: Sequence[Job],
+    study_folder: Path,
+    *,
+    workers: int | None = None,
+    retry_failed: bool = False,
+    watcher: Watcher | None = None,
+) -> None:
+    """Run the jobs that are not done, `workers` at once (default: one a core that this process may
+    use); each job's status says how it ended.
+
+    A run that failed before is left as it is unless `retry_failed`. Raises KeyboardInterrupt on
+    Ctrl-C or SIGTERM, once every worker has written its checkpoint and ended, and RunFolderError
+    when another process runs a study in the same folder.
+    """
+    watcher = watcher or Watcher()
+    count = usable_cores() if workers is None else workers
+    if count < 1:
+        raise ValueError(f"workers must be >= 1, got {count}")
+    study_folder = Path(study_folder)
+    study_folder.mkdir(parents=True, exist_ok=True)
+    with _locked(study_folder), _sigterm_as_ctrl_c():
+        _write_cells(jobs, study_folder / "study.yaml")
+        wanted = ("new", "stopped", "failed") if retry_failed else ("new", "stopped")
+        queue = [job for job in jobs if job.status in wanted]
+        running: list[_Worker] = []
+        watcher.begin(jobs, count)
+        try:
+            while queue or running:
+                while queue and len(running) < count:
+                    _start(queue.pop(0), running, watcher)
+                time.sleep(POLL_S)
+                for worker in [worker for worker in running if worker.ended()]:
+                    running.remove(worker)
+                    watcher.ended(worker.job)
+                watcher.waiting()
+        except KeyboardInterrupt:
+            watcher.stopping([worker.job for worker in running])
+            raise
+        finally:
+            _stop(running)  # none is left, except after Ctrl-C or an error of ours
+            watcher.close()
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def last_metrics(run_folder: Path) -> tuple[int | None, float | None]:
+    """The latest step and the latest sequence accuracy (0 to 1) in the end of metrics.jsonl."""
+    step = accuracy = None
+    try:
+        with (run_folder / "metrics.jsonl").open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(0, file.tell() - 16_384))
+            lines = file.read().splitlines()
+    except OSError:
+        return None, None
+    for line in reversed(lines):
+        try:
+            values = json.loads(line)
+            step = values["step"] if step is None else step
+        except (ValueError, KeyError, TypeError):
+            continue  # the first line is cut, the last may be unfinished
+        accuracy = values.get("sequence_accuracy")
+        if accuracy is not None:
+            break
+    return step, accuracy
+
+
+# --- what is there already ------------------------------------------------------------------------
+
+
+def _left_over(folder: Path) -> tuple[Status, str | None]:
+    """What an earlier call left in a run folder."""
+    if (folder / "config.yaml").is_file():
+        if (folder / "result.json").is_file():
+            return "done", None
+        if (folder / "failure.json").is_file():
+            return "failed", _stored_error(folder)
+        return "stopped", None
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunFolderError(f"{folder}: is in the way: no run folder (no config.yaml)")
+    return "new", None
+
+
+def _stored_error(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "failure.json").read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "failure.json cannot be read"
+
+
+def _other_configuration(config: RunConfig, folder: Path) -> list[str]:
+    from fastweights.train.run_folder import MAY_DIFFER  # torch, like spelled_out
+
+    there = load_config(folder / "config.yaml").model_dump(mode="json")
+    asked = config.model_dump(mode="json")
+    different = [d for d in differences(there, asked) if d[0] not in MAY_DIFFER]
+    if not different:
+        return []
+    key, old, new = different[0]
+    others = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+    return [
+        f"{folder}: holds a run with {key} {old!r}, {new!r} is asked for{others}; "
+        "remove it or name another folder"
+    ]
+
+
+def _write_cells(jobs: Sequence[Job], path: Path) -> None:
+    """study.yaml: the cells of earlier calls and of this one."""
+    cells = [
+        {"language": job.cell.language, "model": job.cell.model, "seed": job.cell.seed}
+        for job in jobs
+    ]
+    if path.is_file():
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            before = [dict(cell) for cell in content["cells"]]
+        except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+            raise RunFolderError(f"{path}: is damaged: no list of cells") from None
+        cells = before + [cell for cell in cells if cell not in before]
+    write_text(path, yaml.safe_dump({"cells": cells}, sort_keys=False))
+
+
+# --- workers --------------------------------------------------------------------------------------
+
+
+class _Worker:
+    """One `fastweights train` in its own process. It ends as on Ctrl-C when its standard input
+    does, and so also when this process dies."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        config = job.cell.config
+        config = config.model_copy(update={"num_threads": config.num_threads or 1})
+        job.folder.mkdir(parents=True, exist_ok=True)
+        save_config(config, job.folder / "config.yaml")
+        threads = str(config.num_threads)
+        self.log: IO[bytes] = (job.folder / "log.txt").open("ab")
+        self._log_start = self.log.tell()
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, *WORKER, str(job.folder)],
+                stdin=subprocess.PIPE,
+                stdout=self.log,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    "OMP_NUM_THREADS": threads,
+                    "MKL_NUM_THREADS": threads,
+                    "PYTHONUNBUFFERED": "1",
+                },
+                start_new_session=True,  # Ctrl-C in the terminal reaches this process alone
+            )
+        except OSError:
+            self.log.close()
+            raise
+        job.status, job.error = "running", None
+
+    def ended(self) -> bool:
+        """True once the process has ended; the job's status then says how."""
+        if self.process.poll() is None:
+            return False
+        self._close()
+        job, status = self.job, self.process.returncode
+        if status == 0 and (job.folder / "result.json").is_file():
+            job.status = "done"
+        elif status == 130:
+            job.status, job.error = "stopped", "stopped from outside; the same command goes on"
+        elif status < 0:
+            name = signal.Signals(-status).name if -status in list(signal.Signals) else str(-status)
+            job.status, job.error = "failed", f"killed by {name}; the same command goes on"
+        else:
+            job.status = "failed"
+            if not (job.folder / "failure.json").is_file():
+                with contextlib.suppress(OSError):
+                    write_json(job.folder / "failure.json", {"error": self._last_words(status)})
+            job.error = _stored_error(job.folder)
+        return True
+
+    def ask_to_stop(self) -> None:
+        """The worker writes its checkpoint and ends."""
+        if self.process.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self.ask_to_stop()
+        self.log.close()
+
+    def _last_words(self, status: int) -> str:
+        with contextlib.suppress(OSError):
+            text = (self.job.folder / "log.txt").read_bytes()[self._log_start :]
+            lines = text.decode("utf-8", errors="replace").split("\n")
+            said = [line.strip() for line in lines if line.strip()]
+            if said:
+                return said[-1].removeprefix("fastweights: error: ")
+        return f"ended with status {status}"
+
+
+def _start(job: Job, running: list[_Worker], watcher: Watcher) -> None:
+    """Start a worker; where the system refuses, the job has failed and the others go on."""
+    try:
+        worker = _Worker(job)
+    except OSError as error:
+        job.status, job.error = "failed", f"cannot be started: {error.strerror or error}"
+        watcher.ended(job)
+        return
+    running.append(worker)
+    watcher.started(job)
+
+
+def _stop(running: list[_Worker]) -> None:
+    """Ask all to stop, wait until they have; a second Ctrl-C or STOP_WITHIN_S kills them."""
+    for worker in running:
+        worker.ask_to_stop()
+    deadline = time.monotonic() + STOP_WITHIN_S
+    with contextlib.suppress(KeyboardInterrupt):
+        while running and time.monotonic() < deadline:
+            running[:] = [worker for worker in running if not worker.ended()]
+            time.sleep(POLL_S)
+    for worker in running:
+        worker.kill()
+        worker.job.status = "stopped"
+    running.clear()
+
+
+@contextlib.contextmanager
+def _locked(study_folder: Path) -> Iterator[None]:
+    """One study at a time in a folder; the system drops the lock when the process ends. There is
+    none on Windows and some network disks."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(ImportError):
+            import fcntl
+
+            file = stack.enter_context((study_folder / ".lock").open("w"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(
+                    f"{study_folder}: another fastweights study is running here"
+                ) from None
+            except OSError:
+                pass
+        yield
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before: Any = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,541 @@
+"""Commands as a user types them: options, errors of one line, exit statuses."""
+
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastweights.cli import COMMANDS, main
+from fastweights.cli.run_options import option_names
+from fastweights.cli.values import parse_assignments, parse_value
+from fastweights.experiments.formal_languages import LANGUAGES as STUDIED
+from fastweights.tasks.formal.files import write_pairs
+from fastweights.tasks.formal.menu import LANGUAGES
+from fastweights.train import loop
+from fastweights.train.config import ConfigError, RunConfig, load_config, parse_config
+from fastweights.train.errors import CheckpointError, TrainingInterrupted
+
+TINY = [
+    *("--regex", "(0|10*1)*", "--train-window", "1", "10", "--test-window", "11", "14"),
+    *("--num-train", "40", "--num-validation", "12", "--num-bin0", "12", "--num-bin1", "12"),
+    *("--dim", "8", "--ff-dim", "8", "--max-steps", "8", "--evaluate-every", "4"),
+    *("--batch-size", "8", "--device", "cpu", "--num-threads", "1"),
+    *("--horizon-lengths", "10", "20", "--horizon-sequences", "4"),
+]
+
+# In one interpreter: every help, wrong usage, what needs no layer. Then nothing heavy is loaded.
+LIGHT = """
+import contextlib, io, sys
+from fastweights.cli import COMMANDS, main
+calls = [[], ["--help"], ["--version"], ["trian"], ["train", "--layr", "x"], ["train", "--lr=-1"]]
+calls += [["train", "--device", "gpu", "--out", "x"], ["study", "dmo", "--out", "x"]]
+calls += [["study", "demo", "--out", "x", "--set", "lrr=1"]]
+calls += [["list", "studies"], ["list", "models"], ["list", "languages"]]
+calls += [[command, "--help"] for command in COMMANDS]
+for call in calls:
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.suppress(SystemExit):
+            main(call)
+heavy = ("torch", "lightning_fabric", "matplotlib", "tensorboard", "automata", "numpy", "rich")
+sys.exit(" ".join(name for name in heavy if name in sys.modules) or None)
+"""
+
+
+class Outcome:
+    """Exit status and what was printed."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+Call = Callable[..., Outcome]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run_main(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return Outcome(status, *capsys.readouterr())
+
+    return run_main
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunConfig, Path, dict[str, Any]]]:
+    """What `train` would have been called with."""
+    calls = []
+
+    def record(config: RunConfig, folder: Path, **settings: Any) -> dict[str, Any]:
+        calls.append((config, folder, settings))
+        return {
+            "steps": 1,
+            "wall_s": 1.0,
+            "stopped_because": "test",
+            "selected_step": 1,
+            "splits": {},
+        }
+
+    monkeypatch.setattr(loop, "train", record)
+    return calls
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of seconds, made by the command."""
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    assert main(["train", *TINY, "--out", str(folder), "--quiet"]) == 0
+    return folder
+
+
+# --- the whole -----------------------------------------------------------------------------------
+
+
+def test_help_errors_and_lists_import_nothing_heavy() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LIGHT], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(call: Call, command: str) -> None:
+    outcome = call(command, "--help")
+    assert outcome.status == 0
+    assert outcome.out.startswith(f"usage: fastweights {command}")
+    assert COMMANDS[command][1:] in " ".join(outcome.out.split())
+    assert "required)" not in outcome.out
+    assert all(line.count("(default:") < 2 for line in outcome.out.splitlines())
+
+
+def test_version_and_no_command(call: Call) -> None:
+    import fastweights
+
+    assert call("--version").out == f"fastweights {fastweights.__version__}\n"
+    outcome = call()
+    assert outcome.status == 2
+    assert "commands:" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ("trian", "unknown command 'trian'; did you mean 'train'?"),
+        ("--versoin", "unknown option --versoin; did you mean --version?"),
+        ("train --layr srwm", "unknown option --layr; did you mean --layer or --lr?"),
+        ("train --batchsize 3", "unknown option --batchsize; did you mean --batch-size?"),
+        (
+            "train --training.lrr 3",
+            "unknown option --training.lrr; did you mean --training.lr?",
+        ),
+        ("train", "train needs --out RUN, or --resume RUN for a run that was stopped"),
+        ("train a.yaml b.yaml --out r", "too many arguments: b.yaml"),
+        ("train --out r --lr x", "training.lr: must be a number, got 'x'"),
+        (
+            "train --out r --device gpu",
+            "device: must be 'auto', 'cpu' or 'cuda', got 'gpu'; did you mean 'cpu'?",
+        ),
+        (
+            "train --out r --regex a --language parity",
+            "--language and --regex ask for different tasks: give one",
+        ),
+        ("train --out r --resume s", "--resume s and --out r name different run folders"),
+        ("study dmo --out s", "argument NAME: unknown study 'dmo'; did you mean 'demo'?"),
+        ("study demo", "the following arguments are required: --out"),
+        (
+            "study demo --out s --languages party",
+            "argument --languages: unknown language 'party'; did you mean 'parity'?",
+        ),
+        (
+            "study demo --out s --models deltanet",
+            "argument --models: unknown model 'deltanet'; did you mean 'delta_net' or "
+            "'delta_net_0_2'?",
+        ),
+        ("study demo --out s --seeds -1", "argument --seeds: must be >= 0, got -1"),
+        ("study demo --out s --set lr", "--set: must be NAME=VALUE, got 'lr'"),
+        ("study demo --out s --set lrr=1", "--set: unknown name 'lrr'; did you mean 'lr'?"),
+        (
+            "study demo --out s --set training.lrr=1",
+            "training.lrr: unknown key; did you mean 'lr'?",
+        ),
+        (
+            "study demo --out s --set layer=srwm",
+            "--set: layer is not the same in every run of a study: use --models",
+        ),
+        (
+            "study demo --out s --protocol publishd",
+            "protocol: must be 'strict' or 'published', got 'publishd'; did you mean 'published'?",
+        ),
+        ("study demo --out s --workers 0", "workers must be >= 1, got 0"),
+        ("list layer", "argument WHAT: unknown section 'layer'; did you mean 'layers'?"),
+        (
+            "evaluate r --checkpoint bst",
+            "argument --checkpoint: unknown checkpoint 'bst'; did you mean 'best'?",
+        ),
+        (
+            "evaluate r --files f --length 3",
+            "--length needs a language, which --files does not have",
+        ),
+        ("evaluate no-run", "no-run: is not a run folder (no config.yaml)"),
+        ("predict no-run 01", "no-run: is not a run folder (no config.yaml)"),
+        ("report no-run", "no-run: no such folder"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: str, error: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = call(*arguments.split())
+    assert outcome.err == f"fastweights: error: {error}\n"
+    assert (outcome.status, outcome.out) == (2, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "lines"),
+    [
+        (ConfigError(["a: is missing", "b: is missing"]), 2, ["a: is missing", "b: is missing"]),
+        (ValueError("unknown\nlayer"), 2, ["unknown layer"]),
+        (CheckpointError("index.json: damaged"), 1, ["index.json: damaged"]),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x"),
+            1,
+            ["x: No space left on device"],
+        ),
+        (RuntimeError("bug"), 1, ["RuntimeError: bug (--debug shows where)"]),
+    ],
+)
+def test_errors_of_the_library_are_one_line_each(
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    status: int,
+    lines: list[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loop, "train", fail)
+    outcome = call("train", "--out", "r")
+    assert outcome.err == "".join(f"fastweights: error: {line}\n" for line in lines)
+    assert outcome.status == status
+    for arguments in (("--debug", "train", "--out", "r"), ("train", "--out", "r", "--debug")):
+        assert "Traceback" in call(*arguments).err
+
+
+@pytest.mark.parametrize(
+    ("stop", "line"),
+    [
+        (KeyboardInterrupt(), "fastweights: interrupted\n"),
+        (TrainingInterrupted("stopped at step 3"), "fastweights: stopped at step 3\n"),
+    ],
+)
+def test_ctrl_c_is_130(
+    call: Call, monkeypatch: pytest.MonkeyPatch, stop: BaseException, line: str
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(loop, "train", interrupt)
+    outcome = call("train", "--out", "r")
+    assert (outcome.status, outcome.err) == (130, line)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "fastweights", "list", "studies"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        timeout=60,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+# --- train ---------------------------------------------------------------------------------------
+
+
+def test_every_field_of_the_configuration_is_an_option(call: Call) -> None:
+    shown = call("train", "--help").out
+    for short, dotted in option_names().items():
+        flag = dotted.replace("_", "-")
+        assert f"--{flag} " in shown
+        assert f"--{short.replace('_', '-')} " in shown or dotted == "task.kind"
+    fields = set(RunConfig.model_fields) - {"task", "model", "training"}
+    for name in ("model", "training"):
+        group = getattr(RunConfig(), name)
+        fields |= {f"{name}.{field}" for field in type(group).model_fields}
+    assert fields <= set(option_names().values())
+
+
+def test_flags_lie_over_the_file_and_the_file_over_the_defaults(
+    call: Call, asked: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SEED", "LR", "TRAINING__LR", "TRAINING", "MODEL", "FASTWEIGHTS_SEED"):
+        monkeypatch.setenv(name, "7")
+    file = tmp_path / "run.yaml"
+    file.write_text("seed: 5\ntraining: {lr: 0.5, max_steps: 9}\nmodel: {dim: 16}\n")
+    assert call("train", file, "--out", "r", "--lr", "0.25", "--model.dim", "8").status == 0
+    config, folder, settings = asked[0]
+    assert config == parse_config(
+        {"seed": 5, "training": {"lr": 0.25, "max_steps": 9}, "model": {"dim": 8}}
+    )
+    assert (folder, settings) == (Path("r"), {"resume": False, "progress": True})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "values"),
+    [
+        ("", {}),
+        (
+            "--language dyck_1 --variant strict",
+            {"task": {"language": "dyck_1", "variant": "strict"}},
+        ),
+        (
+            "--regex (ab)* --symbols 01",
+            {"task": {"kind": "regex", "pattern": "(ab)*", "symbols": "01"}},
+        ),
+        ("--dfa a.yaml", {"task": {"kind": "dfa", "path": "a.yaml"}}),
+        ("--files data", {"task": {"kind": "files", "folder": "data"}}),
+        (
+            "--layer-options a=silu b=2 --layer-options c=2.5 d=true",
+            {"model": {"layer_options": {"a": "silu", "b": 2, "c": 2.5, "d": True}}},
+        ),
+        (
+            "--training.patience null --clip-norm 1",
+            {"training": {"patience": None, "clip_norm": 1.0}},
+        ),
+        ("--horizon-lengths 5 10 --horizon-lengths 20", {"horizon_lengths": [5, 10, 20]}),
+        ("--horizon-lengths", {"horizon_lengths": []}),
+        (
+            "--seed 3 --precision 64-true --protocol published",
+            {"seed": 3, "precision": "64-true", "protocol": "published"},
+        ),
+        ("--lr 3e-4 --training.max-steps 12", {"training": {"lr": 3e-4, "max_steps": 12}}),
+    ],
+)
+def test_options_become_the_configuration(
+    call: Call, asked: list[Any], arguments: str, values: dict[str, Any]
+) -> None:
+    outcome = call("train", "--out", "r", "--quiet", *arguments.split())
+    assert (outcome.status, outcome.err) == (0, "")
+    config = asked[0][0]
+    assert config == parse_config(values)
+    options = config.model.layer_options
+    assert [type(value) for value in options.values()] == [
+        type(value) for value in values.get("model", {}).get("layer_options", {}).values()
+    ]
+
+
+def test_another_kind_of_task_replaces_that_of_the_file(
+    call: Call, asked: list[Any], tmp_path: Path
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("task: {kind: regex, pattern: a*, num_train: 5}\n")
+    call("train", file, "--out", "r", "--language", "dyck_1")
+    call("train", file, "--out", "r", "--num-bin0", "9")
+    assert [config.task.model_dump(exclude_unset=True) for config, _, _ in asked] == [
+        {"kind": "formal_language", "language": "dyck_1"},
+        {"kind": "regex", "pattern": "a*", "num_train": 5, "num_bin0": 9},
+    ]
+
+
+def test_train_leaves_a_run_and_says_what_it_is_worth(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "run"
+    outcome = call("train", *TINY, "--out", folder)
+    assert outcome.status == 0
+    first, second, third = outcome.out.splitlines()
+    result = json.loads((folder / "result.json").read_text())
+    assert first.startswith(f"{folder}: 8 steps, ") and first.endswith("because: max_steps")
+    bin1 = 100 * result["splits"]["bin1"]["sequence_accuracy"]
+    assert second.startswith("sequence accuracy at step ") and f"bin1 {bin1:.2f} %" in second
+    assert third.startswith("horizon: ") and third.endswith("of up to 20)")
+    assert load_config(folder / "config.yaml").model.dim == 8
+
+
+def test_a_folder_in_use_is_refused_and_resumed_with_its_own_configuration(
+    call: Call, trained: Path
+) -> None:
+    refused = call("train", *TINY, "--out", trained)
+    assert refused.status == 1
+    assert refused.err == (
+        f"fastweights: error: {trained}: is not empty; resume the run or name another folder\n"
+    )
+    for arguments in (("--resume", trained), ("--out", trained, "--resume")):
+        again = call("train", *arguments)
+        assert (again.status, again.err) == (0, "")
+        assert again.out.startswith(f"{trained}: 8 steps, ")
+    other = call("train", "--resume", trained, "--lr", "1")
+    assert other.status == 1
+    assert "belongs to another configuration: training.lr is 0.003 there, 1.0" in other.err
+    nothing = call("train", "--resume", trained / "nothing")
+    assert nothing.err.endswith("no run to resume (no config.yaml)\n")
+
+
+def test_train_stops_like_on_ctrl_c_when_its_standard_input_ends(tmp_path: Path) -> None:
+    """What a study's workers rely on: the checkpoint is written, the status is 130."""
+    folder = tmp_path / "run"
+    settings = ["--max-steps", "100000000", "--patience", "null", "--checkpoint-every", "5"]
+    settings += ["--out", str(folder)]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "fastweights", "train", "--stop-at-eof", *TINY, *settings],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (folder / "checkpoints" / "index.json").exists():
+            assert worker.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        _, said = worker.communicate(timeout=60)  # closes its standard input
+    finally:
+        worker.kill()
+        worker.wait()
+    assert worker.returncode == 130, said
+    assert f"to go on: fastweights train --resume {folder}" in said.splitlines()[-1]
+    assert not (folder / "failure.json").exists()
+
+
+# --- the others ----------------------------------------------------------------------------------
+
+
+def test_evaluate_prints_the_accuracy_of_the_own_splits_and_the_horizon(
+    call: Call, trained: Path
+) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    measured = json.loads(call("evaluate", trained, "--json", "--length", 20, 10).out)
+    assert measured["splits"] == result["splits"]
+    assert measured["horizon"] == result["horizon"]
+    assert (measured["checkpoint"], measured["step"]) == ("best", result["selected_step"])
+    table = call("evaluate", trained, "--checkpoint", "last", "--length", "10").out
+    assert "last checkpoint (step 8)" in table
+    for row in ("validation", "bin0", "bin1", "10", "longest length"):
+        assert any(line.startswith(row) for line in table.splitlines())
+
+
+def test_evaluate_on_the_users_files(call: Call, trained: Path, tmp_path: Path) -> None:
+    prefix = tmp_path / "mine"
+    write_pairs([LANGUAGES["parity"].example(tuple("0110"))], prefix)
+    assert "mine" in call("evaluate", trained, "--files", prefix).out
+    prefix.with_suffix(".src").write_text("0 1 x 0\n")
+    outcome = call("evaluate", trained, "--files", prefix)
+    assert outcome.status == 2
+    assert outcome.err == (
+        f"fastweights: error: {prefix}.src, line 1: unknown symbol 'x' at position 3 (known: 0 1)\n"
+    )
+    outcome = call("evaluate", trained, "--language", "dyck_1")
+    assert outcome.err.startswith("fastweights: error: dyck_1 has the symbol '(', which ")
+
+
+def test_predict_prints_a_line_a_position(
+    call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = call("predict", trained, "011").out.splitlines()
+    assert lines[0].split() == ["position", "symbol", "label", "probability", "true", "label"]
+    assert [line.split()[:2] for line in lines[2:5]] == [["1", "0"], ["2", "1"], ["3", "1"]]
+    assert lines[5].endswith("of 3 labels right")
+    assert call("predict", trained, "0 1 1").out.splitlines() == lines
+    (found,) = json.loads(call("predict", trained, "011", "--json").out)
+    assert [one["expected"] for one in found] == ["1", "0", "1"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("011\n\n10\n"))
+    assert [len(one) for one in json.loads(call("predict", trained, "-", "--json").out)] == [3, 2]
+    unknown = call("predict", trained, "01x")
+    assert (unknown.status, unknown.out) == (2, "")
+    assert unknown.err == "fastweights: error: unknown symbol 'x' at position 3 (symbols: 0 1)\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO("01\n0y\n"))
+    assert "error: line 2: unknown symbol 'y' at position 2" in call("predict", trained, "-").err
+    assert call("predict", trained, "").err == "fastweights: error: the string is empty\n"
+
+
+def test_report_writes_and_prints(call: Call, trained: Path, tmp_path: Path) -> None:
+    outcome = call("report", trained, "--out", tmp_path / "report")
+    assert (outcome.status, outcome.err) == (0, "")
+    *_, page, plots = outcome.out.splitlines()
+    assert page == f"report: {tmp_path}/report/report.md"
+    assert plots.startswith(f"plots:  {tmp_path}/report (") and ".png" in plots
+    assert (tmp_path / "report" / "report.json").exists()
+
+
+def test_list_names_everything_with_the_options(call: Call) -> None:
+    every = call("list").out
+    for name in (*STUDIED, "srwm", "softmax_attention", "post_norm", "formal_languages"):
+        assert f"  {name}" in every
+    layers = call("list", "layers").out
+    assert "  max_write_strength=1.0\n" in layers
+    assert "feature_map=elu_plus_one  (of elu_plus_one, dpfp," in layers
+    assert "0 1" in call("list", "languages").out
+    assert call("list", "studies").out.startswith("demo ")
+
+
+def test_study_trains_what_is_left_and_lists_what_failed(call: Call, tmp_path: Path) -> None:
+    """One run by a real worker; one that fails at once, as its heads do not divide its width."""
+    settings = ["max_steps=3", "dim=8", "horizon_lengths=10,20", "model.layer_options.num_heads=4"]
+    command = ["study", "demo", "--out", tmp_path, "--models", "delta-net", "--set", *settings]
+    outcome = call(*command)
+    assert outcome.status == 0, outcome.err
+    assert "[1/1] parity/delta_net/seed_1: 3 steps" in outcome.err
+    assert outcome.out.startswith(f"1 of 1 runs done in {tmp_path}; tables and plots: fastweights")
+    folder = tmp_path / "parity/delta_net/seed_1"
+    assert "step 3" in (folder / "log.txt").read_text()
+    began = (folder / "result.json").stat().st_mtime_ns
+    assert "1 run (1 done before), " in call(*command).err
+    assert (folder / "result.json").stat().st_mtime_ns == began
+    (folder / "result.json").unlink()
+    (folder / "failure.json").write_text('{"error": "the loss is nan at step 3"}')
+    outcome = call(*command, "--quiet")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.splitlines() == [
+        "fastweights: error: parity/delta_net/seed_1 failed: the loss is nan at step 3 "
+        f"({folder}/log.txt)",
+        "fastweights: --retry-failed takes up the runs that failed",
+    ]
+
+
+# --- values --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("3e-3", 0.003),
+        ("true", True),
+        ("null", None),
+        ("silu", "silu"),
+        ("50,100", [50, 100]),
+        ("[]", []),
+        ("a,b", "a,b"),
+        ('"3"', "3"),
+        ("", ""),
+    ],
+)
+def test_parse_value(text: str, value: object) -> None:
+    assert parse_value(text) == value
+    assert type(parse_value(text)) is type(value)
+
+
+def test_parse_assignments() -> None:
+    names = {"lr": "training.lr", "seed": "seed"}
+    pairs = ["lr=1", "training.max-steps=2", "seed=3", "model.layer_options.a=b=c"]
+    assert parse_assignments(pairs, "--set", names) == {
+        "training": {"lr": 1, "max_steps": 2},
+        "seed": 3,
+        "model": {"layer_options": {"a": "b=c"}},
+    }
+    with pytest.raises(ValueError, match=r"seed\.x lies inside a value that is set, too"):
+        parse_assignments(["seed=3", "seed.x=1"], "--set", names)
