@@ -53,13 +53,14 @@ def test_a_model_carries_its_state(layer):
     config = ModelConfig(layer=layer, dim=8, num_layers=2, ff_dim=8)
     model = build_model(config, V, OUT, torch.Generator().manual_seed(0)).double()
     inputs = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(1))
+    whole = model(inputs)
     state, logits = None, []
     for piece in inputs.split([4, 1, 4], 1):
         output = model(piece, state)
         state = output.state
         logits.append(output.logits)
-    torch.testing.assert_close(torch.cat(logits, 1), model(inputs).logits)
-    assert output.balance_loss.item() == 0
+    torch.testing.assert_close(torch.cat(logits, 1), whole.logits)
+    assert whole.balance_loss.item() == 0
 
 
 def test_placements(generator):
@@ -105,7 +106,7 @@ def test_options_are_resolved_and_converted():
         ({"layer_options": {"num_heads": "two"}}, "layer_options.num_heads of delta_net.*'two'"),
         ({"layer_options": {"dim": 8}}, "unknown option of layer delta_net 'dim'"),
         ({"block": "prenorm"}, "unknown block 'prenorm'; did you mean pre_norm"),
-        ({"ff_dim": 0}, "ff_dim must be >= 1, got 0"),
+        ({"dim": 6}, "got dim=6, num_heads=4"),
     ],
 )
 def test_bad_names_are_answered_with_near_ones(values, message):

@@ -1,4 +1,4 @@
-"""The self-referential weight matrix: golden vectors, gradients at any length, pieces, causality."""
+"""The self-referential weight matrix: golden vectors, gradients at any length, pieces."""
 
 import pytest
 import torch

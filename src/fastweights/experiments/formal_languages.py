@@ -38,8 +38,8 @@ MODELS: dict[str, dict[str, Any]] = {
     "srwm": {"layer": "srwm"},
 }
 
-# Laid under every cell. What is not here is the default of `TrainingConfig`: Adam at 3e-3, batches of
-# 64, a constant learning rate.
+# Laid under every cell. What is not here is the default of `TrainingConfig`: Adam at 3e-3, batches
+# of 64, a constant learning rate.
 DEFAULTS: dict[str, Any] = {"training": {"max_steps": 4000, "patience": 20}}
 
 # Laid over it, by language. All strings of (aa)* are prefixes of one another, and so are those of

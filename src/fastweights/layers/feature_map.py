@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize, silu
+from torch.nn.functional import silu
 
 from fastweights.ops import feature_maps
 
@@ -25,6 +25,8 @@ class FeatureMap(nn.Module):
         num_random_features: of `favor`; the others ignore it. They are drawn once, from
             `generator`, and stored with the weights.
     """
+
+    projection: Tensor
 
     def __init__(
         self,
@@ -65,7 +67,7 @@ class FeatureMap(nn.Module):
             case "favor":
                 return feature_maps.favor_features(x, self.projection, self.temperature)
             case "softmax":
-                return x.softmax(-1)
+                return feature_maps.softmax_features(x)
             case "silu":
                 return silu(x)
             case _:
@@ -77,6 +79,6 @@ class FeatureMap(nn.Module):
             case "sum":
                 return feature_maps.sum_normalize(x)
             case "l2":
-                return normalize(x, dim=-1)
+                return feature_maps.l2_normalize(x)
             case _:
                 return x

@@ -55,7 +55,7 @@ class PreNormBlock(Block):
 
 
 class NormedResidualBlock(PreNormBlock):
-    """`h = norm(x) + layer(x)`, then the feed-forward layer as in `PreNormBlock`: SRWM as published.
+    """`h = norm(x) + layer(x)`, then the rest of `PreNormBlock`: SRWM as published.
 
     The residual branch, not the layer, gets the normed input.
     """

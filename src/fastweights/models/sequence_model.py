@@ -1,7 +1,7 @@
 """One model for tagging and language modelling: embedding, blocks, output layer."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,8 @@ class SequenceModel(nn.Module):
         self.output = linear(dim, num_outputs, bias=True, generator=generator)
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
-        return tuple(block.layer.initial_state(batch_size) for block in self.blocks)
+        layers = (cast(Block, block).layer for block in self.blocks)
+        return tuple(layer.initial_state(batch_size) for layer in layers)
 
     def forward(self, inputs: Tensor, state: Sequence[Any] | None = None) -> SequenceOutput:
         """`inputs [B, T]`, token numbers, and the state that an earlier call returned."""

@@ -96,13 +96,15 @@ def softmax_features(x: Tensor) -> Tensor:
     return x.softmax(-1)
 
 
-def silu_l2(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """SiLU, then division by the Euclidean length: F = D, length 1.
+def silu_l2(x: Tensor) -> Tensor:
+    """SiLU, then `l2_normalize`: F = D, length 1. Yang et al. (2024), arXiv 2406.06484."""
+    return l2_normalize(F.silu(x))
 
-    Yang et al. (2024), arXiv 2406.06484. A vector shorter than `eps` after SiLU is divided by
-    `eps`, so zeros stay zeros.
-    """
-    return F.normalize(F.silu(x), dim=-1, eps=eps)
+
+def l2_normalize(features: Tensor, eps: float = 1e-6) -> Tensor:
+    """Features divided by their Euclidean length. One below `eps` counts as that, so zeros stay
+    zeros."""
+    return F.normalize(features, dim=-1, eps=eps)
 
 
 def sum_normalize(features: Tensor, eps: float = 1e-12) -> Tensor:

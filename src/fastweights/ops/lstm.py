@@ -66,9 +66,7 @@ def lstm(
     """
     resolve_backend(backend, "lstm", x)
     if x.dim() != 3 or x.shape[-1] != weights.input.shape[-1]:
-        raise ValueError(
-            f"lstm: x must be [B, T, {weights.input.shape[-1]}], got {list(x.shape)}"
-        )
+        raise ValueError(f"lstm: x must be [B, T, {weights.input.shape[-1]}], got {list(x.shape)}")
     state = _initial(x, weights) if state is None else state
     if x.shape[1] == 0:
         return x.new_zeros(x.shape[0], 0, state.cell.shape[-1]), state

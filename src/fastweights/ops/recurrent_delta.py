@@ -34,8 +34,8 @@ def recurrent_delta_step(
     """One time step: the definition.
 
     With `s = tanh(previous output)`: `q = softmax(q + s R_q)`, `k = softmax(k + s R_k)`,
-    `v = v + s R_v` (no activation), `beta = sigmoid(beta_logit + s r_beta)`, then the delta rule, read
-    after the write.
+    `v = v + s R_v` (no activation), `beta = sigmoid(beta_logit + s r_beta)`, then the delta rule,
+    read after the write.
 
     Args:
         q, k, v: raw inputs `[B, H, D]`; beta_logit: `[B, H]`.

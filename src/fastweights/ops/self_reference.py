@@ -1,4 +1,4 @@
-"""The self-referential weight matrix: a memory that computes its own keys, queries and write strengths.
+"""The self-referential weight matrix: a memory that makes its own keys and write strengths.
 
 Irie, Schlag, Csordas, Schmidhuber (2022), Eqs. 5-8; the form of Irie et al. (2023), in which no
 feature map is applied to the input. The weights are stored `[key, value]` and read as `x @ W`, the

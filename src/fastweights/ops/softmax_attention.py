@@ -73,7 +73,8 @@ def softmax_attention(
     mask = None
     if seen:
         mask = torch.ones(time, seen + time, dtype=torch.bool, device=q.device).tril(seen)
+    query, key, value = (x.transpose(1, 2) for x in (q, k, v))
     y = scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (q, k, v)), attn_mask=mask, is_causal=not seen, scale=1.0
+        query, key, value, attn_mask=mask, is_causal=not seen, scale=1.0
     )
     return y.transpose(1, 2), SoftmaxAttentionState(k, v)
