@@ -94,7 +94,8 @@ def test_dense_returns_no_balance_loss(generator):
         (lambda: DeltaNet(8, max_write_strength=2.5), r"in \(0, 2\], got 2.5"),
         (lambda: DeltaNet(8, feature_map="relu"), "feature_map must be one of .*got 'relu'"),
         (lambda: DeltaNet(8, normalization="l1"), "normalization must be one of .*got 'l1'"),
-        (lambda: DeltaNet(8, feature_map="dpfp", dpfp_nu=0), "dpfp_nu must be >= 1, got 0"),
+        (lambda: DeltaNet(8, feature_map="dpfp", dpfp_nu=4), r"dpfp_nu must be in 1 .* 3, got 4"),
+        (lambda: DeltaNet(8, feature_map="silu"), "'sum' needs features >= 0; those of 'silu'"),
         (lambda: Dense(8, 0), "ff_dim must be >= 1, got 0"),
     ],
 )

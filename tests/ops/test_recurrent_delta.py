@@ -66,7 +66,7 @@ def test_pieces_equal_the_whole():
     inputs, _ = make_inputs(T=9)
     whole = recurrent_delta(*inputs)
     state, ys = None, []
-    for piece in (slice(0, 4), slice(4, 4), slice(4, 5), slice(5, 9)):
+    for piece in (slice(0, 4), slice(4, 5), slice(5, 9)):
         y, state = recurrent_delta(*(x[:, piece] for x in inputs[:4]), *inputs[4:], state)
         ys.append(y)
     torch.testing.assert_close((torch.cat(ys, 1), state), whole)
@@ -91,7 +91,7 @@ def test_messages_name_the_shape():
     inputs, _ = make_inputs()
     with pytest.raises(ValueError, match=r"beta_logit must be \[2, 5, 3\].*got \[2, 5, 3, 1\]"):
         recurrent_delta(*inputs[:3], inputs[3][..., None], *inputs[4:])
-    with pytest.raises(ValueError, match=r"q must be \[B, T, H, D\], got \[5, 3, 4\]"):
+    with pytest.raises(ValueError, match=r"q must be \[B, T, H, D\], T >= 1, got \[5, 3, 4\]"):
         recurrent_delta(inputs[0][0], *inputs[1:])
     with pytest.raises(ValueError, match="backend='triton' has no kernel for recurrent_delta"):
         recurrent_delta(*inputs, backend="triton")
@@ -103,3 +103,14 @@ def test_autocast_does_not_lower_the_precision():
     with torch.autocast("cpu", torch.bfloat16):
         got = recurrent_delta(*inputs)
     torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+def test_the_step_is_in_float32_as_well():
+    inputs, state = make_inputs(T=1, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, carried = recurrent_delta_step(
+            *(x[:, 0] for x in inputs[:4]), *inputs[4:], RecurrentDeltaState(*state)
+        )
+    want, want_state = recurrent_delta(*inputs, RecurrentDeltaState(*state))
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close((y, carried), (want[:, 0], want_state))

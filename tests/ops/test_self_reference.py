@@ -76,7 +76,7 @@ def test_pieces_equal_the_whole():
     x, *parts = make_inputs(T=9)
     whole = self_reference(x, SelfReferenceState(*parts))
     state, ys = SelfReferenceState(*parts), []
-    for piece in (slice(0, 4), slice(4, 4), slice(4, 5), slice(5, 9)):
+    for piece in (slice(0, 4), slice(4, 5), slice(5, 9)):
         y, state = self_reference(x[:, piece], state)
         ys.append(y)
     torch.testing.assert_close((torch.cat(ys, 1), state), whole)
@@ -102,5 +102,14 @@ def test_messages_name_the_shape():
     state = SelfReferenceState(*parts)
     with pytest.raises(ValueError, match=r"state.write_strength must be \[2, 3, 4, 4\].*4, 5\]"):
         self_reference(x, state._replace(write_strength=torch.zeros(2, 3, 4, 5)))
-    with pytest.raises(ValueError, match=r"x must be \[B, T, H, D\], got \[5, 3, 4\]"):
+    with pytest.raises(ValueError, match=r"x must be \[B, T, H, D\], T >= 1, got \[5, 3, 4\]"):
         self_reference(x[0], state)
+
+
+def test_the_step_is_in_float32_as_well():
+    x, *parts = make_inputs(T=1, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        y, state = self_reference_step(x[:, 0], SelfReferenceState(*parts))
+    want, want_state = self_reference(x, SelfReferenceState(*parts))
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close((y, state), (want[:, 0], want_state))

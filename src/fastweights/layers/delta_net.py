@@ -9,6 +9,7 @@ from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normaliza
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import SequenceLayer
 from fastweights.ops.delta_rule import delta_rule
+from fastweights.ops.precision import widest_dtype
 
 
 class DeltaNetState(NamedTuple):
@@ -60,7 +61,7 @@ class DeltaNet(SequenceLayer):
     def initial_state(self, batch_size: int) -> DeltaNetState:
         weight = self.output_projection.weight
         shape = batch_size, self.num_heads, self.feature_map.key_dim, self.head_dim
-        return DeltaNetState(weight.new_zeros(shape, dtype=torch.float32))
+        return DeltaNetState(weight.new_zeros(shape, dtype=widest_dtype(weight)))
 
     def forward(
         self, x: Tensor, state: DeltaNetState | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastweights.layers.initialization import linear, normal
 from fastweights.layers.layer import SequenceLayer
 from fastweights.ops.e_lstm import e_lstm
+from fastweights.ops.precision import widest_dtype
 
 
 class ELSTMState(NamedTuple):
@@ -35,7 +36,8 @@ class ELSTM(SequenceLayer):
         self.output_gate = linear(2 * dim, dim, bias=True, generator=generator)
 
     def initial_state(self, batch_size: int) -> ELSTMState:
-        return ELSTMState(self.peephole_z.new_zeros(batch_size, self.dim, dtype=torch.float32))
+        weight = self.peephole_z
+        return ELSTMState(weight.new_zeros(batch_size, self.dim, dtype=widest_dtype(weight)))
 
     def forward(self, x: Tensor, state: ELSTMState | None = None) -> tuple[Tensor, ELSTMState]:
         z, f = torch.nn.functional.linear(x, self.input_weight, self.input_bias).chunk(2, -1)

@@ -44,11 +44,17 @@ class FeatureMap(nn.Module):
         ):
             if value not in allowed:
                 raise ValueError(f"{what} must be one of {', '.join(allowed)}, got {value!r}")
+        if normalization == "sum" and name in ("silu", "identity"):
+            raise ValueError(
+                f"normalization='sum' needs features >= 0; those of {name!r} have both signs"
+            )
         self.name, self.normalization, self.dpfp_nu = name, normalization, dpfp_nu
         self.key_dim = head_dim
         if name == "dpfp":
-            if dpfp_nu < 1:
-                raise ValueError(f"dpfp_nu must be >= 1, got {dpfp_nu}")
+            if not 1 <= dpfp_nu < 2 * head_dim:
+                raise ValueError(
+                    f"dpfp_nu must be in 1 .. 2 head_dim - 1 = {2 * head_dim - 1}, got {dpfp_nu}"
+                )
             self.key_dim = 2 * head_dim * dpfp_nu
         if name == "favor":
             projection = feature_maps.favor_projection(

@@ -7,6 +7,7 @@ from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normaliza
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import SequenceLayer
 from fastweights.ops.linear_attention import LinearAttentionState, linear_attention
+from fastweights.ops.precision import widest_dtype
 
 
 class LinearTransformer(SequenceLayer):
@@ -48,10 +49,9 @@ class LinearTransformer(SequenceLayer):
 
     def initial_state(self, batch_size: int) -> LinearAttentionState:
         shape = batch_size, self.num_heads, self.feature_map.key_dim
-        zeros = self.output_projection.weight.new_zeros
-        return LinearAttentionState(
-            zeros(*shape, self.head_dim, dtype=torch.float32), zeros(*shape, dtype=torch.float32)
-        )
+        weight = self.output_projection.weight
+        key_sum = weight.new_zeros(shape, dtype=widest_dtype(weight))
+        return LinearAttentionState(key_sum.new_zeros(*shape, self.head_dim), key_sum)
 
     def forward(
         self, x: Tensor, state: LinearAttentionState | None = None

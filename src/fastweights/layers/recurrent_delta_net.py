@@ -5,6 +5,7 @@ from torch import Tensor
 
 from fastweights.layers.initialization import linear, normal, split_heads
 from fastweights.layers.layer import SequenceLayer
+from fastweights.ops.precision import widest_dtype
 from fastweights.ops.recurrent_delta import RecurrentDeltaState, recurrent_delta
 
 
@@ -42,10 +43,9 @@ class RecurrentDeltaNet(SequenceLayer):
 
     def initial_state(self, batch_size: int) -> RecurrentDeltaState:
         shape = batch_size, self.num_heads, self.head_dim
-        zeros = self.recurrent_q.new_zeros
-        return RecurrentDeltaState(
-            zeros(*shape, self.head_dim, dtype=torch.float32), zeros(*shape, dtype=torch.float32)
-        )
+        weight = self.recurrent_q
+        output = weight.new_zeros(shape, dtype=widest_dtype(weight))
+        return RecurrentDeltaState(output.new_zeros(*shape, self.head_dim), output)
 
     def forward(
         self, x: Tensor, state: RecurrentDeltaState | None = None

@@ -6,6 +6,7 @@ from fastweights.ops.delta_rule import (
     delta_rule_recurrent,
     delta_rule_step,
 )
+from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
 from fastweights.ops.feature_maps import (
     dpfp,
     elu_plus_one,
@@ -23,14 +24,41 @@ from fastweights.ops.linear_attention import (
     linear_attention_recurrent,
     linear_attention_step,
 )
+from fastweights.ops.lstm import LSTMState, LSTMWeights, lstm, lstm_recurrent, lstm_step
+from fastweights.ops.recurrent_delta import (
+    RecurrentDeltaState,
+    recurrent_delta,
+    recurrent_delta_recurrent,
+    recurrent_delta_step,
+)
+from fastweights.ops.self_reference import (
+    SelfReferenceState,
+    self_reference,
+    self_reference_recurrent,
+    self_reference_step,
+)
+from fastweights.ops.softmax_attention import (
+    SoftmaxAttentionState,
+    softmax_attention,
+    softmax_attention_recurrent,
+    softmax_attention_step,
+)
 
 __all__ = [
+    "LSTMState",
+    "LSTMWeights",
     "LinearAttentionState",
+    "RecurrentDeltaState",
+    "SelfReferenceState",
+    "SoftmaxAttentionState",
     "delta_rule",
     "delta_rule_chunk",
     "delta_rule_recurrent",
     "delta_rule_step",
     "dpfp",
+    "e_lstm",
+    "e_lstm_recurrent",
+    "e_lstm_step",
     "elu_plus_one",
     "favor_features",
     "favor_projection",
@@ -39,7 +67,19 @@ __all__ = [
     "linear_attention_chunk",
     "linear_attention_recurrent",
     "linear_attention_step",
+    "lstm",
+    "lstm_recurrent",
+    "lstm_step",
+    "recurrent_delta",
+    "recurrent_delta_recurrent",
+    "recurrent_delta_step",
+    "self_reference",
+    "self_reference_recurrent",
+    "self_reference_step",
     "silu_l2",
+    "softmax_attention",
+    "softmax_attention_recurrent",
+    "softmax_attention_step",
     "softmax_features",
     "sum_normalize",
 ]

@@ -38,13 +38,13 @@ def e_lstm_recurrent(
     """The loop over steps: the reference. Arguments as in `e_lstm`."""
     dtype = widest_dtype(z, f, cell)
     peephole_z, peephole_f = peephole_z.to(dtype), peephole_f.to(dtype)
-    batch, time, dim = z.shape
+    batch, _, dim = z.shape
     cell = z.new_zeros(batch, dim, dtype=dtype) if cell is None else cell.to(dtype)
     cells = []
     for z_t, f_t in zip(z.to(dtype).unbind(1), f.to(dtype).unbind(1), strict=True):
         cell = e_lstm_step(z_t, f_t, peephole_z, peephole_f, cell)
         cells.append(cell)
-    return (torch.stack(cells, 1).to(z.dtype) if time else torch.zeros_like(z)), cell
+    return torch.stack(cells, 1).to(z.dtype), cell
 
 
 def e_lstm(
@@ -72,8 +72,8 @@ def e_lstm(
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
     resolve_backend(backend, "e_lstm", z)
-    if z.dim() != 3 or f.shape != z.shape:
+    if z.dim() != 3 or not z.shape[1] or f.shape != z.shape:
         raise ValueError(
-            f"e_lstm: z and f must be [B, T, D], got {list(z.shape)} and {list(f.shape)}"
+            f"e_lstm: z and f must be [B, T, D], T >= 1, got {list(z.shape)} and {list(f.shape)}"
         )
     return e_lstm_recurrent(z, f, peephole_z, peephole_f, cell)

@@ -44,7 +44,7 @@ def lstm_recurrent(
     for x_t in x.unbind(1):
         y, state = lstm_step(x_t, weights, state)
         ys.append(y)
-    return (torch.stack(ys, 1) if ys else x.new_zeros(x.shape[0], 0, state.cell.shape[-1])), state
+    return torch.stack(ys, 1), state
 
 
 def lstm(
@@ -65,11 +65,10 @@ def lstm(
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
     resolve_backend(backend, "lstm", x)
-    if x.dim() != 3 or x.shape[-1] != weights.input.shape[-1]:
-        raise ValueError(f"lstm: x must be [B, T, {weights.input.shape[-1]}], got {list(x.shape)}")
+    width = weights.input.shape[-1]
+    if x.dim() != 3 or not x.shape[1] or x.shape[-1] != width:
+        raise ValueError(f"lstm: x must be [B, T, {width}], T >= 1, got {list(x.shape)}")
     state = _initial(x, weights) if state is None else state
-    if x.shape[1] == 0:
-        return x.new_zeros(x.shape[0], 0, state.cell.shape[-1]), state
     y, output, cell = torch.lstm(
         x, (state.output[None], state.cell[None]), list(weights), True, 1, 0.0, False, False, True
     )

@@ -41,20 +41,27 @@ def recurrent_delta_step(
         q, k, v: raw inputs `[B, H, D]`; beta_logit: `[B, H]`.
         recurrent_q, recurrent_k, recurrent_v: `[H, D, D]`; recurrent_beta: `[H, D]`.
         state: memory and output of the step before.
+
+    Returns:
+        `y` `[B, H, D]` in the dtype of v and the next state, in float32 at least.
     """
 
     def feed_back(weight: Tensor) -> Tensor:
-        return torch.einsum("bhi,hij->bhj", feedback, weight)
+        return torch.einsum("bhi,hij->bhj", feedback, weight.to(dtype))
 
-    feedback = state.output.tanh()
-    q = (q + feed_back(recurrent_q)).softmax(-1)
-    k = (k + feed_back(recurrent_k)).softmax(-1)
-    v = v + feed_back(recurrent_v)
-    beta = (beta_logit + torch.einsum("bhi,hi->bh", feedback, recurrent_beta)).sigmoid()
-    error = v - torch.einsum("bhk,bhkv->bhv", k, state.memory)
-    memory = state.memory + torch.einsum("bhk,bhv->bhkv", k, beta[..., None] * error)
-    y = torch.einsum("bhk,bhkv->bhv", q, memory)
-    return y, RecurrentDeltaState(memory, y)
+    v_dtype, dtype = v.dtype, widest_dtype(q, k, v, beta_logit, *state)
+    memory, output = (part.to(dtype) for part in state)
+    with autocast_off(q):
+        feedback = output.tanh()
+        q = (q + feed_back(recurrent_q)).softmax(-1)
+        k = (k + feed_back(recurrent_k)).softmax(-1)
+        v = v + feed_back(recurrent_v)
+        strength = torch.einsum("bhi,hi->bh", feedback, recurrent_beta.to(dtype))
+        beta = (beta_logit + strength).sigmoid()
+        error = v - torch.einsum("bhk,bhkv->bhv", k, memory)
+        memory = memory + torch.einsum("bhk,bhv->bhkv", k, beta[..., None] * error)
+        y = torch.einsum("bhk,bhkv->bhv", q, memory)
+    return y.to(v_dtype), RecurrentDeltaState(memory, y)
 
 
 def recurrent_delta_recurrent(
@@ -98,8 +105,6 @@ def recurrent_delta_recurrent(
             output = (q_t * memory).sum(1)
             ys.append(output)
     final = RecurrentDeltaState(memory.permute(3, 0, 1, 2), output.permute(2, 0, 1))
-    if not ys:
-        return torch.zeros_like(v), final
     return torch.stack(ys).permute(3, 0, 1, 2).to(v.dtype), final
 
 
@@ -152,8 +157,8 @@ def _check(
     recurrent_beta: Tensor,
     state: RecurrentDeltaState | None,
 ) -> None:
-    if q.dim() != 4:
-        raise ValueError(f"recurrent_delta: q must be [B, T, H, D], got {list(q.shape)}")
+    if q.dim() != 4 or not q.shape[1]:
+        raise ValueError(f"recurrent_delta: q must be [B, T, H, D], T >= 1, got {list(q.shape)}")
     batch, time, heads, dim = q.shape
     wanted: list[tuple[str, Tensor, list[int]]] = [
         ("k", k, [batch, time, heads, dim]),

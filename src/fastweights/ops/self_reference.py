@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
-from fastweights.ops.precision import widest_dtype
+from fastweights.ops.precision import autocast_off, widest_dtype
 
 NUM_WRITE_STRENGTHS = 4  # one for each of the four parts below, in their order
 
@@ -36,21 +36,25 @@ def self_reference_step(x: Tensor, state: SelfReferenceState) -> tuple[Tensor, S
         state: the weights before this step.
 
     Returns:
-        `y` `[B, H, D]` and the weights after this step.
+        `y` `[B, H, D]` in the dtype of x and the weights after this step, in float32 at least.
     """
 
     def read(vector: Tensor, weight: Tensor) -> Tensor:
         return torch.einsum("bhk,bhkv->bhv", vector, weight)
 
-    y = read(x, state.output)
-    query = read(x, state.query).softmax(-1)
-    key = read(x, state.key).softmax(-1)
-    write_strength = read(x, state.write_strength).sigmoid()
-    written = [
-        weight + torch.einsum("bhk,bhv->bhkv", key, beta[..., None] * read(query - key, weight))
-        for weight, beta in zip(state, write_strength.unbind(-1), strict=True)
-    ]
-    return y, SelfReferenceState(*written)
+    dtype = widest_dtype(x, *state)
+    x_dtype, x = x.dtype, x.to(dtype)
+    state = SelfReferenceState(*(part.to(dtype) for part in state))
+    with autocast_off(x):
+        y = read(x, state.output)
+        query = read(x, state.query).softmax(-1)
+        key = read(x, state.key).softmax(-1)
+        write_strength = read(x, state.write_strength).sigmoid()
+        written = [
+            weight + torch.einsum("bhk,bhv->bhkv", key, beta[..., None] * read(query - key, weight))
+            for weight, beta in zip(state, write_strength.unbind(-1), strict=True)
+        ]
+    return y.to(x_dtype), SelfReferenceState(*written)
 
 
 def self_reference_recurrent(
@@ -71,7 +75,6 @@ def self_reference_recurrent(
     """
     _check(x, state)
     dtype = widest_dtype(x, *state)
-    dim = x.shape[-1]
     sizes = [part.shape[-1] for part in state]
     weight = torch.cat([part.to(dtype) for part in state], -1).permute(1, 2, 3, 0).contiguous()
     ys = []
@@ -90,8 +93,6 @@ def self_reference_recurrent(
         weight = torch.addcmul(weight, key.unsqueeze(2), change.unsqueeze(1))
         ys.append(y)
     final = SelfReferenceState(*weight.permute(3, 0, 1, 2).split(sizes, -1))
-    if not ys:
-        return x.new_zeros(*x.shape[:-1], dim), final
     return torch.stack(ys).permute(3, 0, 1, 2).to(x.dtype), final
 
 
@@ -118,8 +119,8 @@ def self_reference(
 
 
 def _check(x: Tensor, state: SelfReferenceState) -> None:
-    if x.dim() != 4:
-        raise ValueError(f"self_reference: x must be [B, T, H, D], got {list(x.shape)}")
+    if x.dim() != 4 or not x.shape[1]:
+        raise ValueError(f"self_reference: x must be [B, T, H, D], T >= 1, got {list(x.shape)}")
     batch, _, heads, dim = x.shape
     for name, part in state._asdict().items():
         columns = NUM_WRITE_STRENGTHS if name == "write_strength" else dim

@@ -36,7 +36,7 @@ def softmax_attention_recurrent(
     for q_t, k_t, v_t in zip(q.unbind(1), k.unbind(1), v.unbind(1), strict=True):
         y, state = softmax_attention_step(q_t, k_t, v_t, state)
         ys.append(y)
-    return (torch.stack(ys, 1) if ys else torch.zeros_like(v)), state
+    return torch.stack(ys, 1), state
 
 
 def softmax_attention(
@@ -62,9 +62,9 @@ def softmax_attention(
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
     resolve_backend(backend, "softmax_attention", q)
-    if q.dim() != 4 or k.shape != q.shape or v.shape[:3] != q.shape[:3]:
+    if q.dim() != 4 or not q.shape[1] or k.shape != q.shape or v.shape[:3] != q.shape[:3]:
         raise ValueError(
-            "softmax_attention: q and k must be [B, T, H, K], v [B, T, H, V], "
+            "softmax_attention: q and k must be [B, T, H, K], v [B, T, H, V], T >= 1, "
             f"got {list(q.shape)}, {list(k.shape)}, {list(v.shape)}"
         )
     if state is not None:
