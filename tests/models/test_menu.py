@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastweights.models.block import ResidualBlock
 from fastweights.models.menu import SEQUENCE_LAYERS, build_model, layer_options
 from fastweights.train.config import ModelConfig
 
@@ -28,14 +29,16 @@ def test_parameter_counts_of_the_published_formulas():
 
 
 @pytest.mark.parametrize("num_layers", [1, 2])
-def test_published_transformer_equals_pytorchs_encoder(num_layers):
-    """Post-LN with a final norm; PyTorch starts every layer from the same weights, we do not."""
-    config = ModelConfig(layer="softmax_attention", num_layers=num_layers)
+@pytest.mark.parametrize("block", ["post_norm", "pre_norm"])
+def test_transformer_equals_pytorchs_encoder(num_layers, block):
+    """Post-LN with a final norm is the published one; pre-LN has none here. PyTorch starts every
+    layer from the same weights, we do not."""
+    config = ModelConfig(layer="softmax_attention", num_layers=num_layers, block=block)
     model = build_model(config, V, OUT, torch.Generator().manual_seed(0))
-    layer = nn.TransformerEncoderLayer(D, H, F, dropout=0.0, batch_first=True)
-    oracle = nn.TransformerEncoder(
-        layer, num_layers, nn.LayerNorm(D), enable_nested_tensor=False
-    ).train()
+    post = block == "post_norm"
+    layer = nn.TransformerEncoderLayer(D, H, F, dropout=0.0, batch_first=True, norm_first=not post)
+    final_norm = nn.LayerNorm(D) if post else None
+    oracle = nn.TransformerEncoder(layer, num_layers, final_norm, enable_nested_tensor=False)
     for block, theirs in zip(model.blocks, oracle.layers, strict=True):
         theirs.self_attn.in_proj_weight.data = block.layer.input_projection.weight.data
         theirs.self_attn.in_proj_bias.data = block.layer.input_projection.bias.data
@@ -77,7 +80,7 @@ def test_placements(generator):
         config = ModelConfig(layer="delta_net", block=name, dim=8, ff_dim=8)
         block = build_model(config, V, OUT, generator).blocks[0]
         block.layer.output_projection.weight.data.zero_()
-        if block.feed_forward is not None:
+        if isinstance(block, ResidualBlock):
             for parameter in block.feed_forward.down.parameters():
                 parameter.data.zero_()
         torch.testing.assert_close(block(x)[0], want)

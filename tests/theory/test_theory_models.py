@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import layer_norm
 
 from fastweights.layers.delta_net import DeltaNet
+from fastweights.layers.e_lstm import ELSTM
 from fastweights.layers.feature_map import FeatureMap
 from fastweights.layers.layer import SequenceLayer
 from fastweights.layers.linear_transformer import LinearTransformer
@@ -17,6 +18,8 @@ from fastweights.layers.srwm import SRWM
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.tasks.formal.menu import LANGUAGES
+from fastweights.tasks.formal.splits import make_splits
+from fastweights.train.accuracy import evaluate_examples
 from fastweights.train.config import ModelConfig
 
 DIM = 16
@@ -59,13 +62,30 @@ def test_t2_attention_without_positions_sees_a_multiset_and_the_last_token(kind,
         assert moved < 1e-12
 
 
-def test_t3_a_transformer_without_positions_scores_nothing_on_aa_star(generator):
+@pytest.mark.parametrize("num_layers", [1, 2, 4])
+@pytest.mark.parametrize("block", ["post_norm", "pre_norm"])
+def test_t3_a_transformer_without_positions_scores_nothing_on_aa_star(num_layers, block):
     """On a^t every layer sees copies of one token: its outputs are the same at every step."""
-    model = make_model("softmax_attention", num_layers=2)
-    hidden = model(torch.zeros(1, 100, dtype=torch.long)).logits[0]
-    assert (hidden - hidden[0]).abs().max() < 1e-12
-    labels = LANGUAGES["aa_star"].label("a" * 100)
-    assert len(set(labels)) == 2  # so that a constant answer is wrong somewhere in every string
+    model = make_model("softmax_attention", num_layers=num_layers, block=block)
+    logits = model(torch.zeros(1, 100, dtype=torch.long)).logits[0]
+    assert (logits - logits[0]).abs().max() < 1e-12
+    language = LANGUAGES["aa_star"]
+    examples = make_splits(language, "strict", seed=1).bin0
+    accuracy = evaluate_examples(model, examples, language.symbols, language.labels)
+    assert accuracy.sequence_accuracy == 0.0
+
+
+def test_t7_the_e_lstm_cannot_count_far(generator):
+    """Its cells stay within -1 and 1, so the steps of a counter of a^t become ever smaller."""
+    layer = ELSTM(DIM, generator=generator).double()
+    x = 3 * torch.randn(DIM, generator=generator, dtype=torch.float64).expand(1, 2000, DIM)
+    state, cells = None, []
+    for x_t in x.split(1, 1):
+        _, state = layer(x_t, state)
+        cells.append(state.cell)
+    moved = (torch.stack(cells[1:]) - torch.stack(cells[:-1])).abs().amax((1, 2))
+    assert torch.stack(cells).abs().max() < 1
+    assert moved[-1] < 1e-12 < moved[0]
 
 
 def test_t4_linear_transformer_increments_vanish_on_a_unary_string():

@@ -1,61 +1,71 @@
 """Where norms, residuals and dropout go around a sequence layer and a feed-forward layer.
 
-This is the only place that has them. The four placements are the ones of Irie et al. (2023).
+The four placements are the ones of Irie et al. (2023). The norm in front of the output layer, where
+there is one, belongs to the sequence model.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from fastweights.layers.layer import FeedForward, SequenceLayer
 
 
-class Block(nn.Module):
-    """A sequence layer, then a feed-forward layer where there is one.
+class Block(nn.Module, ABC):
+    """A sequence layer with what surrounds it."""
 
-    `forward(x [B, T, D], state) -> (y [B, T, D], state, balance_loss)`.
+    layer: SequenceLayer
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
+        """`x [B, T, D]` and the layer's state -> `y [B, T, D]`, the next state, the balance loss of
+        the feed-forward layer (a scalar)."""
+
+
+class PlainBlock(Block):
+    """`y = layer(x)`, nothing else: LSTM and e-LSTM as published."""
+
+    def __init__(self, layer: SequenceLayer, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layer = layer
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
+        y, state = self.layer(x, state)
+        return self.dropout(y), state, x.new_zeros(())
+
+
+class ResidualBlock(Block):
+    """A sequence layer and a feed-forward layer, each with a residual branch and a LayerNorm.
+
+    Dropout follows each of the two layers.
     """
 
     def __init__(
-        self, dim: int, layer: SequenceLayer, feed_forward: FeedForward | None, dropout: float = 0.0
+        self, dim: int, layer: SequenceLayer, feed_forward: FeedForward, dropout: float = 0.0
     ) -> None:
         super().__init__()
         self.layer = layer
         self.feed_forward = feed_forward
-        self.dropout = nn.Dropout(dropout)
-
-    def feed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The feed-forward layer's output, through dropout, and its balance loss."""
-        if self.feed_forward is None:
-            raise ValueError(f"{type(self).__name__} has no feed-forward layer")
-        y, balance_loss = self.feed_forward(x)
-        return self.dropout(y), balance_loss
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
-        raise NotImplementedError
-
-
-class PreNormBlock(Block):
-    """`h = x + layer(norm(x))`, `y = h + feed_forward(norm(h))`: linear Transformer, DeltaNet and
-    Recurrent Delta as published, and the pre-LN Transformer."""
-
-    def __init__(
-        self, dim: int, layer: SequenceLayer, feed_forward: FeedForward | None, dropout: float = 0.0
-    ) -> None:
-        super().__init__(dim, layer, feed_forward, dropout)
         self.layer_norm = nn.LayerNorm(dim)
         self.feed_forward_norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(dropout)
+
+
+class PreNormBlock(ResidualBlock):
+    """`h = x + layer(norm(x))`, `y = h + feed_forward(norm(h))`: linear Transformer, DeltaNet and
+    Recurrent Delta as published, and the pre-LN Transformer."""
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
         y, state = self.layer(self.layer_norm(x), state)
         x = x + self.dropout(y)
-        y, balance_loss = self.feed(self.feed_forward_norm(x))
-        return x + y, state, balance_loss
+        y, balance_loss = self.feed_forward(self.feed_forward_norm(x))
+        return x + self.dropout(y), state, balance_loss
 
 
-class NormedResidualBlock(PreNormBlock):
-    """`h = norm(x) + layer(x)`, then the rest of `PreNormBlock`: SRWM as published.
+class NormedResidualBlock(ResidualBlock):
+    """`h = norm(x) + layer(x)`, `y = h + feed_forward(norm(h))`: SRWM as published.
 
     The residual branch, not the layer, gets the normed input.
     """
@@ -63,23 +73,15 @@ class NormedResidualBlock(PreNormBlock):
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
         y, state = self.layer(x, state)
         x = self.layer_norm(x) + self.dropout(y)
-        y, balance_loss = self.feed(self.feed_forward_norm(x))
-        return x + y, state, balance_loss
+        y, balance_loss = self.feed_forward(self.feed_forward_norm(x))
+        return x + self.dropout(y), state, balance_loss
 
 
-class PostNormBlock(PreNormBlock):
+class PostNormBlock(ResidualBlock):
     """`h = norm(x + layer(x))`, `y = norm(h + feed_forward(h))`: the Transformer as published."""
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
         y, state = self.layer(x, state)
         x = self.layer_norm(x + self.dropout(y))
-        y, balance_loss = self.feed(x)
-        return self.feed_forward_norm(x + y), state, balance_loss
-
-
-class PlainBlock(Block):
-    """`y = layer(x)`, nothing else: LSTM and e-LSTM as published."""
-
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
-        y, state = self.layer(x, state)
-        return self.dropout(y), state, torch.zeros((), device=x.device)
+        y, balance_loss = self.feed_forward(x)
+        return self.feed_forward_norm(x + self.dropout(y)), state, balance_loss

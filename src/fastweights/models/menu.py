@@ -23,6 +23,7 @@ from fastweights.models.block import (
     PlainBlock,
     PostNormBlock,
     PreNormBlock,
+    ResidualBlock,
 )
 from fastweights.models.sequence_model import Embedding, SequenceModel
 
@@ -36,20 +37,18 @@ SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
     "srwm": SRWM,
 }
 
-BLOCKS: dict[str, type[Block]] = {
-    "plain": PlainBlock,
+RESIDUAL_BLOCKS: dict[str, type[ResidualBlock]] = {
     "pre_norm": PreNormBlock,
     "post_norm": PostNormBlock,
     "normed_residual": NormedResidualBlock,
 }
+BLOCKS: dict[str, type[Block]] = {"plain": PlainBlock, **RESIDUAL_BLOCKS}
 
+# Where it is not pre_norm.
 PUBLISHED_BLOCK = {
     "lstm": "plain",
     "e_lstm": "plain",
     "softmax_attention": "post_norm",
-    "linear_transformer": "pre_norm",
-    "delta_net": "pre_norm",
-    "recurrent_delta_net": "pre_norm",
     "srwm": "normed_residual",
 }
 
@@ -103,6 +102,11 @@ def layer_options(layer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return resolved
 
 
+def published_block(layer: str) -> str:
+    """The placement of norm and residual with which a layer was published."""
+    return PUBLISHED_BLOCK.get(layer, "pre_norm")
+
+
 def build_model(
     settings: ModelSettings,
     vocab_size: int,
@@ -115,23 +119,23 @@ def build_model(
         ValueError: on an unknown name (with the near names) or values that do not fit.
     """
     options = layer_options(settings.layer, settings.layer_options)
-    block_name = settings.block or PUBLISHED_BLOCK[settings.layer]
-    block = _choose(block_name, BLOCKS, "block")
-    blocks = []
+    block = settings.block or published_block(settings.layer)
+    _choose(block, BLOCKS, "block")
+    dim, dropout = settings.dim, settings.dropout
+    blocks: list[Block] = []
     for _ in range(settings.num_layers):
-        layer = SEQUENCE_LAYERS[settings.layer](settings.dim, **options, generator=generator)
-        feed_forward = (
-            None
-            if block is PlainBlock
-            else Dense(settings.dim, settings.ff_dim, settings.dropout, generator=generator)
-        )
-        blocks.append(block(settings.dim, layer, feed_forward, settings.dropout))
+        layer = SEQUENCE_LAYERS[settings.layer](dim, **options, generator=generator)
+        if block == "plain":
+            blocks.append(PlainBlock(layer, dropout))
+            continue
+        feed_forward = Dense(dim, settings.ff_dim, dropout, generator=generator)
+        blocks.append(RESIDUAL_BLOCKS[block](dim, layer, feed_forward, dropout))
     return SequenceModel(
-        settings.dim,
+        dim,
         vocab_size,
         num_outputs,
         blocks,
-        final_norm=block is PostNormBlock,
+        final_norm=block == "post_norm",
         embedding=settings.embedding,
         generator=generator,
     )

@@ -29,7 +29,8 @@ class SequenceModel(nn.Module):
         final_norm: a LayerNorm before the output layer. Of the published models only the
             Transformer has one, and there it follows a norm.
         embedding: `learned`, drawn from N(0, 1), or `one_hot`: token i is the i-th unit vector of
-            width dim, which needs vocab_size <= dim.
+            width dim, which needs vocab_size <= dim. Both are as wide as the model; the published
+            LSTMs could have an embedding of another width, and one-hot input without the zeros.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
