@@ -31,7 +31,7 @@ def test_every_kind_of_leftover_is_a_run(tmp_path: Path) -> None:
     assert "validation.sequence_accuracy" in found[6][1]
     assert found[7][0] == "unreadable"
     assert found[7][1].startswith("result.json: ")
-    assert found[8] == ("not started", "not started: named in study.yaml, no run folder")
+    assert found[8] == ("not started", "named in study.yaml, no run folder")
     assert all("\n" not in error for _, error in found.values())
 
 

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_STEP = 1.7  # points between lines that lie on each other
+_STEP = 1.0  # points between lines that lie on each other
 
 
 def horizon_curves(study: Study) -> "Figure | None":
     """Mean over seeds, a band from the worst to the best seed; None where no run has a horizon.
 
-    Lines that lie on each other are set 1.7 points apart, so that all of them stay visible.
+    Lines that lie on each other are set 1 point apart, so that all of them stay visible.
     """
     languages = [
         language
@@ -44,7 +44,7 @@ def horizon_curves(study: Study) -> "Figure | None":
 
 
 def lifts(means: dict[str, dict[int, float]]) -> dict[str, float]:
-    """How far up each line is drawn, in points: 0 for a line on its own, steps of 1.7 around 0 for
+    """How far up each line is drawn, in points: 0 for a line on its own, steps of 1 around 0 for
     lines that lie on each other (within 1 % at some length, directly or through a third line)."""
     groups: list[list[str]] = []
     for model in means:

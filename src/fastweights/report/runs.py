@@ -118,7 +118,7 @@ def read_runs(folder: Path) -> list[Run]:
     for language, model, number in _planned(folder / "study.yaml"):
         path = f"{language}/{model}/seed_{number}"
         if path not in runs:
-            error = "not started: named in study.yaml, no run folder"
+            error = "named in study.yaml, no run folder"
             runs[path] = Run(path, language, model, number, "not started", error, {}, {}, (), None)
     if not runs:
         raise ValueError(
