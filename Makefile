@@ -15,8 +15,8 @@ help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## train four layers on parity (minutes on two CPU cores), print the table
-	$(BIN)/fastweights study demo --out runs/demo
-	$(BIN)/fastweights report runs/demo
+	@$(BIN)/fastweights study demo --out runs/demo; status=$$?; \
+	$(BIN)/fastweights report runs/demo && exit $$status
 
 test: lint ## check style, types and imports, run the default tests
 	$(BIN)/python -m pytest -n auto
