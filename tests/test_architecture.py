@@ -56,10 +56,23 @@ def test_imports_point_one_way() -> None:
 
 
 @pytest.mark.parametrize(
-    "code", ["import fastweights", "import fastweights.cli", "import fastweights.train.config"]
+    "code",
+    [
+        "import fastweights",
+        "import fastweights.cli",
+        "import fastweights.study",
+        "import fastweights.train.config",
+    ],
 )
 def test_importing_the_surface_imports_nothing_heavy(code: str) -> None:
     done = run_python(code + REPORT_HEAVY)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fabric_is_imported_by_training_alone() -> None:
+    """It takes longer to import than torch, mostly for torch's compiler."""
+    code = "import sys, fastweights.evaluate, fastweights.train.loop\n"
+    done = run_python(code + "assert not {'lightning_fabric', 'torch._dynamo'} & set(sys.modules)")
     assert done.returncode == 0, done.stderr
 
 

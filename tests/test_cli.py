@@ -442,6 +442,27 @@ def test_evaluate_on_the_users_files(call: Call, trained: Path, tmp_path: Path) 
     assert outcome.err.startswith("fastweights: error: dyck_1 has the symbol '(', which ")
 
 
+def test_evaluate_on_another_pattern_or_automaton(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    measured = json.loads(call("evaluate", trained, "--regex", "1*", "--length", 4, "--json").out)
+    assert (measured["task"], list(measured["splits"])) == (
+        "regex '1*'",
+        ["validation", "bin0", "bin1"],
+    )
+    assert measured["horizon"]["lengths"] == [4]
+    file = tmp_path / "automaton.yaml"
+    file.write_text(
+        "states: [s]\nsymbols: ['1']\ninitial: s\naccepting: [s]\ntransitions: {s: {'1': s}}\n"
+    )
+    assert f"on {file}" in call("evaluate", trained, "--dfa", file).out
+    for option, value in (("--regex", "(a|b)*"), ("--dfa", tmp_path / "none.yaml")):
+        outcome = call("evaluate", trained, option, value)
+        assert (outcome.status, outcome.out, outcome.err.count("\n")) == (2, "", 1)
+    both = call("evaluate", trained, "--regex", "1*", "--language", "parity")
+    assert both.err.endswith("argument --language: not allowed with argument --regex\n")
+
+
 def test_predict_prints_a_line_a_position(
     call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

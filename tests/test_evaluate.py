@@ -1,5 +1,6 @@
 """A run folder, read back: the same numbers, other strings, one string."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ from fastweights.evaluate import (
     evaluate_run,
     horizon_of_run,
     load_run,
+    other_language,
     predict,
 )
 from fastweights.tasks.formal.files import read_pairs, write_pairs
 from fastweights.tasks.formal.language import Example
 from fastweights.tasks.formal.menu import LANGUAGES
 from fastweights.train.config import ConfigError, merge, parse_config
-from fastweights.train.errors import CheckpointError
+from fastweights.train.errors import CheckpointError, RunFolderError
 from fastweights.train.loop import train
 
 TINY: dict[str, Any] = {
@@ -42,6 +44,15 @@ TINY: dict[str, Any] = {
     "horizon_lengths": [10, 20],
     "horizon_sequences": 4,
 }
+
+
+AUTOMATON = """
+states: [even, odd]
+symbols: ["0", "1"]
+initial: even
+accepting: [even]
+transitions: {even: {"0": even, "1": odd}, odd: {"0": odd, "1": even}}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -95,16 +106,37 @@ def test_another_language_needs_known_symbols_and_labels(run: LoadedRun) -> None
     with pytest.MonkeyPatch.context() as patch:
         for name, value in small.items():
             patch.setattr(type(parity), name, value)
-        scores = evaluate_language(run, "parity")
+        scores = evaluate_language(run, parity)
     assert {name: scores[name].num_sequences for name in scores} == {
         "validation": 9,
         "bin0": 8,
         "bin1": 7,
     }
     with pytest.raises(ValueError, match=r"^dyck_1 has the symbol '\(', which .*run does not know"):
-        evaluate_language(run, "dyck_1")
+        evaluate_language(run, LANGUAGES["dyck_1"])
     with pytest.raises(ValueError, match="unknown language 'paritty'; did you mean parity"):
-        evaluate_language(run, "paritty")
+        other_language(run, {"kind": "formal_language", "language": "paritty"})
+
+
+def test_another_pattern_or_automaton_has_the_windows_and_sizes_of_the_run(
+    run: LoadedRun, tmp_path: Path
+) -> None:
+    ones = other_language(run, {"kind": "regex", "pattern": ".*1"})
+    assert (ones.symbols, ones.train_window, ones.num_bin0) == (("0", "1"), (1, 10), 12)
+    assert {name: score.num_sequences for name, score in evaluate_language(run, ones).items()} == {
+        "validation": 12,
+        "bin0": 12,
+        "bin1": 12,
+    }
+    assert horizon_of_run(run, [3], ones)["lengths"] == [3]
+    with pytest.raises(ValueError, match=r"^regex '\(a1\)\*': .* symbol a \(symbols: 0 1\)$"):
+        other_language(run, {"kind": "regex", "pattern": "(a1)*"})
+    file = tmp_path / "automaton.yaml"
+    file.write_text(AUTOMATON)
+    assert other_language(run, {"kind": "dfa", "path": file}).label("110") == ["0", "1", "1"]
+    file.write_text(AUTOMATON.replace("1", "a"))
+    with pytest.raises(ValueError, match=r"automaton\.yaml has the symbol 'a', which .* 0 1\)$"):
+        other_language(run, {"kind": "dfa", "path": file})
 
 
 def test_files_of_the_user(run: LoadedRun, tmp_path: Path) -> None:
@@ -176,6 +208,29 @@ def test_a_run_on_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="trained on files: no language is known"):
         horizon_of_run(run, [5])
 
+    data.rename(tmp_path / "elsewhere")
+    again = load_run(tmp_path / "run")
+    assert (again.task, again.symbols, again.labels) == ("data", run.symbols, run.labels)
+    assert predict(again, "010") == predict(run, "010")
+    held_out = read_pairs(tmp_path / "elsewhere" / "bin0", again.symbols, again.labels)
+    assert evaluate_on(again, held_out).as_dict() == result["splits"]["bin0"]
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(data))}: no such folder$"):
+        evaluate_run(again)
+
+
+def test_a_run_on_an_automaton_keeps_a_copy_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "machine.yaml"
+    file.write_text(AUTOMATON)
+    task = {**TINY["task"], "kind": "dfa", "path": str(file)}
+    del task["pattern"]
+    config = parse_config({**TINY, "task": task, "training": {"max_steps": 3}})
+    result = train(config, tmp_path / "run", progress=False)
+    file.unlink()
+    run = load_run(tmp_path / "run")
+    assert {name: score.as_dict() for name, score in evaluate_run(run).items()} == result["splits"]
+    assert horizon_of_run(run, [10, 20]) == result["horizon"]
+    assert [p.expected for p in predict(run, "011")] == ["1", "0", "1"]
+
 
 def test_folders_that_are_no_runs(trained: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"is not a run folder \(no config\.yaml\)"):
@@ -186,6 +241,15 @@ def test_folders_that_are_no_runs(trained: tuple[Path, dict[str, Any]], tmp_path
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text(config.replace("dim: 8", "dim: 16", 1))
     (tmp_path / "checkpoints").symlink_to(trained[0] / "checkpoints")
+    with pytest.raises(RunFolderError, match=r"task\.json: cannot be read: No such file"):
+        load_run(tmp_path)
+    (tmp_path / "task.json").write_text('{"name": "x", "symbols": [0, 1], "labels": []}')
+    with pytest.raises(RunFolderError, match=r"task\.json: damaged: symbols and labels must be"):
+        load_run(tmp_path)
+    (tmp_path / "task.json").write_text('{"name": "x"}')
+    with pytest.raises(RunFolderError, match=r"task\.json: damaged: no name, symbols and labels"):
+        load_run(tmp_path)
+    (tmp_path / "task.json").write_text((trained[0] / "task.json").read_text())
     with pytest.raises(ValueError, match=r"the weights do not fit config\.yaml: .*size mismatch"):
         load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("model: 3")

@@ -16,13 +16,14 @@ import pytest
 import yaml
 from rich.console import Console
 
-from fastweights import study
+from fastweights import study, worker
 from fastweights.cli.study_progress import Bars, Lines
 from fastweights.experiments import EXPERIMENTS
 from fastweights.experiments.formal_languages import Cell
-from fastweights.study import Job, Watcher, last_metrics, plan_study, run_study
+from fastweights.study import Watcher, last_metrics, plan_study, run_study
 from fastweights.train.config import ConfigError
 from fastweights.train.errors import RunFolderError
+from fastweights.worker import Job
 
 # What each seed's worker does is in behaviour.json beside the study; its calls are counted.
 WORKER = """
@@ -62,7 +63,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder around the study folder, with the worker's script."""
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    monkeypatch.setattr(study, "WORKER", (str(script),))
+    monkeypatch.setattr(worker, "COMMAND", (str(script),))
     monkeypatch.setattr(study, "POLL_S", 0.01)
     return tmp_path
 
@@ -236,11 +237,11 @@ def test_workers_end_when_the_study_is_killed(root: Path) -> None:
     behave(root, "wait")
     code = f"""
 from pathlib import Path
-from fastweights import study
+from fastweights import study, worker
 from tests.test_study import cells
-study.WORKER = {study.WORKER!r}
+worker.COMMAND = {worker.COMMAND!r}
 root = Path({str(root)!r})
-job = study.Job(cells([1])[0], root / "study/parity/delta_net/seed_1", "new")
+job = worker.Job(cells([1])[0], root / "study/parity/delta_net/seed_1", "new")
 study.run_study([job], root / "study")
 """
     folder = root / "study/parity/delta_net/seed_1"

@@ -14,11 +14,13 @@ from torch import nn
 from fastweights.models.menu import build_model
 from fastweights.tasks.formal.encode import Vocabulary
 from fastweights.tasks.formal.language import Example, FormalLanguage
-from fastweights.tasks.formal.menu import Task, find_language, load_language, load_task
+from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
+from fastweights.tasks.formal.splits import make_splits
 from fastweights.train.accuracy import Accuracy, evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoints
-from fastweights.train.config import RunConfig, load_config
+from fastweights.train.config import RunConfig, SampledTask, load_config
 from fastweights.train.data import load_run_task
+from fastweights.train.task_file import own_automaton, read_task
 
 CheckpointName = Literal["best", "last"]
 TEST_SPLITS = ("validation", "bin0", "bin1")
@@ -28,11 +30,13 @@ TEST_SPLITS = ("validation", "bin0", "bin1")
 class LoadedRun:
     """A run's model with the weights of one checkpoint, in evaluation mode on `device`.
 
-    `symbols` and `labels` are in the order of the model's ids; `language` is None for one on files.
+    `task` is the task's name; `symbols` and `labels` are in the order of the model's ids;
+    `language` is None for a run on files.
     """
 
     folder: Path
     config: RunConfig
+    task: str
     symbols: tuple[str, ...]
     labels: tuple[str, ...]
     language: FormalLanguage | None
@@ -54,45 +58,69 @@ class Prediction:
 
 
 def load_run(run_folder: Path, checkpoint: CheckpointName = "best") -> LoadedRun:
-    """The model of a run folder, on the device that its configuration names.
+    """The model of a run folder, on the device that its configuration names. Reads nothing else.
 
-    Raises ConfigError (no run folder, damaged configuration), ValueError (a task or a layer that is
-    not there any more) and CheckpointError (none yet, damaged).
+    Raises ValueError (no run folder, a layer that is not there any more), ConfigError (damaged
+    configuration), CheckpointError (none yet, damaged) and RunFolderError (no task.json, damaged).
     """
     run_folder = Path(run_folder)
     if not (run_folder / "config.yaml").is_file():
         raise ValueError(f"{run_folder}: is not a run folder (no config.yaml)")
-    config = load_config(run_folder / "config.yaml")
-    symbols, labels, language = _alphabets(config)
+    config = own_automaton(load_config(run_folder / "config.yaml"), run_folder)
     weights = Checkpoints(run_folder).load(checkpoint)
+    task, symbols, labels = read_task(run_folder)
+    language = None if config.task.kind == "files" else load_language(config.task.model_dump())
     model: nn.Module = build_model(config.model, len(symbols) + 1, len(labels) + 1)
     if config.precision == "64-true":
         model = model.double()
     try:
         model.load_state_dict(weights.model)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = str(error).splitlines()[-1].strip()  # torch lists every tensor
         raise ValueError(f"{run_folder}: the weights do not fit config.yaml: {reason}") from None
     use_gpu = config.device != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda", 0) if use_gpu else torch.device("cpu")
+    model = model.to(device).eval()
     return LoadedRun(
-        run_folder, config, symbols, labels, language, model.to(device).eval(), weights.step, device
+        run_folder, config, task, symbols, labels, language, model, weights.step, device
     )
 
 
 def evaluate_run(run: LoadedRun) -> dict[str, Accuracy]:
-    """Accuracy on the run's own held-out splits, drawn again from its seed."""
+    """Accuracy on the run's own held-out splits, drawn again from its seed.
+
+    Raises ValueError where the run was trained on files that are not there any more.
+    """
     return evaluate_splits(run, load_run_task(run.config).splits)
 
 
-def evaluate_language(run: LoadedRun, name: str) -> dict[str, Accuracy]:
-    """Accuracy on the held-out splits of another language of the menu.
+def other_language(run: LoadedRun, task: Mapping[str, Any]) -> FormalLanguage:
+    """The language of a task of kind formal_language, regex or dfa.
 
-    Raises ValueError for an unknown name, and for symbols or labels that the run does not know.
+    A user's own has the windows and sizes of the run's task, where that is one, too; a pattern is
+    over the run's symbols, where they are characters. Raises ValueError: an unknown name, a pattern
+    or an automaton that is none, symbols or labels that the run does not know.
     """
-    check_alphabets(run, find_language(name))
-    task = load_task({"language": name, "variant": run.config.protocol}, seed=run.config.seed)
-    return evaluate_splits(run, task.splits)
+    like: dict[str, Any] = {}
+    if task["kind"] != "formal_language" and isinstance(run.config.task, SampledTask):
+        like = run.config.task.model_dump(include=set(SampledTask.model_fields))
+    if task["kind"] == "regex" and all(len(symbol) == 1 for symbol in run.symbols):
+        like["symbols"] = run.symbols
+    language = load_language({**like, **task})
+    check_alphabets(run, language)
+    return language
+
+
+def evaluate_language(run: LoadedRun, language: FormalLanguage) -> dict[str, Accuracy]:
+    """Accuracy on the held-out splits of another language, drawn with the run's seed; those of the
+    menu as the run's protocol draws them.
+
+    Raises ValueError for symbols or labels that the run does not know.
+    """
+    check_alphabets(run, language)
+    of_the_menu = LANGUAGES.get(language.name) is language
+    variant = run.config.protocol if of_the_menu else "strict"
+    return evaluate_splits(run, make_splits(language, variant, run.config.seed).non_empty())
 
 
 def evaluate_splits(run: LoadedRun, splits: Mapping[str, Sequence[Example]]) -> dict[str, Accuracy]:
@@ -192,17 +220,6 @@ def _expected(language: FormalLanguage | None, string: Sequence[str]) -> list[st
     lengths = range(1, len(string) + 1)
     longest = bisect_left(lengths, True, key=has_no_label)
     return language.label(string[:longest]) if longest else []
-
-
-def _alphabets(
-    config: RunConfig,
-) -> tuple[tuple[str, ...], tuple[str, ...], FormalLanguage | None]:
-    """Symbols, labels and language of a run; no set is drawn unless the task is given by files."""
-    if config.task.kind == "files":
-        task = load_run_task(config)
-        return task.symbols, task.labels, None
-    language = load_language(config.task.model_dump())
-    return language.symbols, language.labels, language
 
 
 def _autocast(run: LoadedRun) -> torch.autocast:

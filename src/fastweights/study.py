@@ -8,50 +8,28 @@ says what the run is), each with the run's output in log.txt; STUDY/study.yaml l
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import yaml
 
-from fastweights.atomic import write_json, write_text
+from fastweights.atomic import write_text
 from fastweights.experiments.formal_languages import Cell
-from fastweights.train.config import ConfigError, RunConfig, differences, load_config, save_config
+from fastweights.train.config import ConfigError, RunConfig, differences, load_config
 from fastweights.train.errors import RunFolderError
-
-WORKER = ("-m", "fastweights", "train", "--stop-at-eof", "--resume")
-"""What a worker's Python runs, before the run folder."""
+from fastweights.worker import Job, Status, Worker, stored_error
 
 POLL_S = 0.2
 STOP_WITHIN_S = 60.0
 """Time that a worker has to write its checkpoint before it is killed."""
 SHOWN_MISTAKES = 5
-
-Status = Literal["new", "stopped", "running", "done", "failed"]
-
-
-@dataclasses.dataclass
-class Job:
-    """A cell, its run folder, and how far it is; `error` is one line where it failed."""
-
-    cell: Cell
-    folder: Path
-    status: Status
-    error: str | None = None
-
-    @property
-    def name(self) -> str:
-        """`parity/delta_net/seed_1`."""
-        return f"{self.cell.language}/{self.cell.model}/seed_{self.cell.seed}"
 
 
 class Watcher:
@@ -80,17 +58,24 @@ def plan_study(cells: Sequence[Cell], study_folder: Path) -> list[Job]:
     """The jobs of a study with what earlier calls left of them. Writes nothing.
 
     Raises ValueError for a layer or a layer option that does not exist, ConfigError, one line a run
-    folder that holds another configuration, and RunFolderError for a folder in the place of a run
-    that is not one.
+    folder that holds another configuration, or for a device that is not there, and RunFolderError
+    for a file, or a folder of something else, in the place of the study or of a run.
     """
-    from fastweights.train.loop import spelled_out  # torch: the layers know their options
+    from fastweights.train.environment import find_device
+    from fastweights.train.run_model import spelled_out  # torch: the layers know their options
 
+    study_folder = Path(study_folder)
+    if study_folder.exists() and not study_folder.is_dir():
+        raise RunFolderError(f"{study_folder}: is not a folder")
+    if (study_folder / "config.yaml").exists():
+        raise RunFolderError(f"{study_folder}: holds a run; name another folder for the study")
     jobs: list[Job] = []
     mistakes: list[str] = []
     for cell in cells:
         cell = cell._replace(config=spelled_out(cell.config))
+        find_device(cell.config)
         name = f"{cell.language}/{cell.model}/seed_{cell.seed}"
-        job = Job(cell, Path(study_folder) / name, "new")
+        job = Job(cell, study_folder / name, "new")
         if any(job.folder == other.folder for other in jobs):
             raise ValueError(f"{name} is asked for twice")
         job.status, job.error = _left_over(job.folder)
@@ -130,7 +115,7 @@ def run_study(
         _write_cells(jobs, study_folder / "study.yaml")
         wanted = ("new", "stopped", "failed") if retry_failed else ("new", "stopped")
         queue = [job for job in jobs if job.status in wanted]
-        running: list[_Worker] = []
+        running: list[Worker] = []
         watcher.begin(jobs, count)
         try:
             while queue or running:
@@ -187,18 +172,11 @@ def _left_over(folder: Path) -> tuple[Status, str | None]:
         if (folder / "result.json").is_file():
             return "done", None
         if (folder / "failure.json").is_file():
-            return "failed", _stored_error(folder)
+            return "failed", stored_error(folder)
         return "stopped", None
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise RunFolderError(f"{folder}: is in the way: no run folder (no config.yaml)")
     return "new", None
-
-
-def _stored_error(folder: Path) -> str:
-    try:
-        return str(json.loads((folder / "failure.json").read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "failure.json cannot be read"
 
 
 def _other_configuration(config: RunConfig, folder: Path) -> list[str]:
@@ -236,89 +214,10 @@ def _write_cells(jobs: Sequence[Job], path: Path) -> None:
 # --- workers --------------------------------------------------------------------------------------
 
 
-class _Worker:
-    """One `fastweights train` in its own process. It ends as on Ctrl-C when its standard input
-    does, and so also when this process dies."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        config = job.cell.config
-        config = config.model_copy(update={"num_threads": config.num_threads or 1})
-        job.folder.mkdir(parents=True, exist_ok=True)
-        save_config(config, job.folder / "config.yaml")
-        threads = str(config.num_threads)
-        self.log: IO[bytes] = (job.folder / "log.txt").open("ab")
-        self._log_start = self.log.tell()
-        try:
-            self.process = subprocess.Popen(
-                [sys.executable, *WORKER, str(job.folder)],
-                stdin=subprocess.PIPE,
-                stdout=self.log,
-                stderr=subprocess.STDOUT,
-                env={
-                    **os.environ,
-                    "OMP_NUM_THREADS": threads,
-                    "MKL_NUM_THREADS": threads,
-                    "PYTHONUNBUFFERED": "1",
-                },
-                start_new_session=True,  # Ctrl-C in the terminal reaches this process alone
-            )
-        except OSError:
-            self.log.close()
-            raise
-        job.status, job.error = "running", None
-
-    def ended(self) -> bool:
-        """True once the process has ended; the job's status then says how."""
-        if self.process.poll() is None:
-            return False
-        self._close()
-        job, status = self.job, self.process.returncode
-        if status == 0 and (job.folder / "result.json").is_file():
-            job.status = "done"
-        elif status == 130:
-            job.status, job.error = "stopped", "stopped from outside; the same command goes on"
-        elif status < 0:
-            name = signal.Signals(-status).name if -status in list(signal.Signals) else str(-status)
-            job.status, job.error = "failed", f"killed by {name}; the same command goes on"
-        else:
-            job.status = "failed"
-            if not (job.folder / "failure.json").is_file():
-                with contextlib.suppress(OSError):
-                    write_json(job.folder / "failure.json", {"error": self._last_words(status)})
-            job.error = _stored_error(job.folder)
-        return True
-
-    def ask_to_stop(self) -> None:
-        """The worker writes its checkpoint and ends."""
-        if self.process.stdin is not None:
-            with contextlib.suppress(OSError):
-                self.process.stdin.close()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self.process.kill()
-        self.process.wait()
-        self._close()
-
-    def _close(self) -> None:
-        self.ask_to_stop()
-        self.log.close()
-
-    def _last_words(self, status: int) -> str:
-        with contextlib.suppress(OSError):
-            text = (self.job.folder / "log.txt").read_bytes()[self._log_start :]
-            lines = text.decode("utf-8", errors="replace").split("\n")
-            said = [line.strip() for line in lines if line.strip()]
-            if said:
-                return said[-1].removeprefix("fastweights: error: ")
-        return f"ended with status {status}"
-
-
-def _start(job: Job, running: list[_Worker], watcher: Watcher) -> None:
+def _start(job: Job, running: list[Worker], watcher: Watcher) -> None:
     """Start a worker; where the system refuses, the job has failed and the others go on."""
     try:
-        worker = _Worker(job)
+        worker = Worker(job)
     except OSError as error:
         job.status, job.error = "failed", f"cannot be started: {error.strerror or error}"
         watcher.ended(job)
@@ -327,7 +226,7 @@ def _start(job: Job, running: list[_Worker], watcher: Watcher) -> None:
     watcher.started(job)
 
 
-def _stop(running: list[_Worker]) -> None:
+def _stop(running: list[Worker]) -> None:
     """Ask all to stop, wait until they have; a second Ctrl-C or STOP_WITHIN_S kills them."""
     for worker in running:
         worker.ask_to_stop()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fastweights.tasks.formal.encode import encode
 from fastweights.train.config import RunConfig
 from fastweights.train.data import IGNORED, TrainingBatches, generator_for, load_run_task
-from fastweights.train.loop import build_run_model
+from fastweights.train.run_model import build_run_model
 
 CPU = torch.device("cpu")
 

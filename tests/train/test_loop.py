@@ -24,9 +24,10 @@ from fastweights.train.errors import (
     RunFolderError,
     TrainingInterrupted,
 )
-from fastweights.train.loop import spelled_out, train
+from fastweights.train.loop import train
 from fastweights.train.optimizer import lr_at
 from fastweights.train.process import cpu_threads
+from fastweights.train.run_model import spelled_out
 
 Make = Callable[..., RunConfig]
 LSTM = {"layer": "lstm"}
@@ -64,6 +65,7 @@ def test_a_run_leaves_a_folder_that_describes_itself(make_config: Make, tmp_path
     result = train(config, run, progress=False)
     assert {path.name for path in run.iterdir()} == {
         "config.yaml",
+        "task.json",
         "environment.json",
         "metrics.jsonl",
         "tensorboard",
@@ -71,6 +73,11 @@ def test_a_run_leaves_a_folder_that_describes_itself(make_config: Make, tmp_path
         "result.json",
     }
     assert load_config(run / "config.yaml") == spelled_out(config)
+    assert json.loads((run / "task.json").read_text()) == {
+        "name": "regex '(b|ab*a)*'",
+        "symbols": ["a", "b"],
+        "labels": ["0", "1"],
+    }
     assert json.loads((run / "result.json").read_text()) == result
     assert (result["status"], result["stopped_because"], result["steps"]) == (
         "done",
@@ -365,8 +372,15 @@ def test_changed_data_are_noticed(
         at_step(patch, 7, send(signal.SIGINT))
         with pytest.raises(TrainingInterrupted):
             train(config, run, progress=False)
+    names = (run / "task.json").read_bytes()
+    (run / "task.json").unlink()
     (data / "train.tgt").write_text("00\n10\n1\n00\n")
     with pytest.raises(CheckpointError, match="the training data have changed since step 8"):
+        train(config, run, resume=True, progress=False)
+    assert (run / "task.json").read_bytes() == names, "written again, as it was missing"
+    (data / "train.src").write_text("bc\ncb\nc\nbb\n")  # the same ids
+    (data / "train.tgt").write_text("01\n10\n1\n00\n")
+    with pytest.raises(RunFolderError, match=r"task\.json: the symbols are a b there, .* b c$"):
         train(config, run, resume=True, progress=False)
 
 

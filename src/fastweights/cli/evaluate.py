@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastweights.cli.parser import Parser, name_in
+from fastweights.cli.parser import Parser, name_in, path
 from fastweights.experiments.formal_languages import LANGUAGES
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def add_options(parser: Parser) -> None:
     """The run folder and what to measure."""
     parser.usage = "fastweights evaluate RUN [options]"
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run_folder", type=path, metavar="RUN", help="run folder")
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--language",
@@ -27,7 +26,13 @@ def add_options(parser: Parser) -> None:
         help="another language with the same symbols (default: the run's own splits)",
     )
     what.add_argument(
-        "--files", type=Path, metavar="PREFIX", help="your strings and labels, PREFIX.src and .tgt"
+        "--regex",
+        metavar="PATTERN",
+        help="the language of a regular expression, one character a symbol",
+    )
+    what.add_argument("--dfa", type=path, metavar="FILE", help="the language of a finite automaton")
+    what.add_argument(
+        "--files", type=path, metavar="PREFIX", help="your strings and labels, PREFIX.src and .tgt"
     )
     parser.add_argument(
         "--length",
@@ -73,22 +78,20 @@ def _measure(loaded: LoadedRun, arguments: argparse.Namespace) -> dict[str, Any]
         evaluate_on,
         evaluate_run,
         horizon_of_run,
+        other_language,
     )
     from fastweights.tasks.formal.files import read_pairs
-    from fastweights.tasks.formal.menu import LANGUAGES as menu
 
-    language = menu[arguments.language] if arguments.language else None
+    task = _other_task(arguments)
+    language = other_language(loaded, task) if task else None
     if language is not None:
-        subject, scores = language.name, evaluate_language(loaded, language.name)
+        subject, scores = language.name, evaluate_language(loaded, language)
     elif arguments.files:
         examples = read_pairs(arguments.files, loaded.symbols, loaded.labels)
-        subject, scores = (
-            str(arguments.files),
-            {arguments.files.name: evaluate_on(loaded, examples)},
-        )
+        subject = str(arguments.files)
+        scores = {arguments.files.name: evaluate_on(loaded, examples)}
     else:
-        subject = loaded.language.name if loaded.language else "files"
-        scores = evaluate_run(loaded)
+        subject, scores = loaded.task, evaluate_run(loaded)
     return {
         "run": str(loaded.folder),
         "checkpoint": arguments.checkpoint,
@@ -97,6 +100,18 @@ def _measure(loaded: LoadedRun, arguments: argparse.Namespace) -> dict[str, Any]
         "splits": {name: accuracy.as_dict() for name, accuracy in scores.items()},
         "horizon": horizon_of_run(loaded, arguments.length, language) if arguments.length else None,
     }
+
+
+def _other_task(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """The task that --language, --regex or --dfa asks for."""
+    for kind, key, value in (
+        ("formal_language", "language", arguments.language),
+        ("regex", "pattern", arguments.regex),
+        ("dfa", "path", arguments.dfa),
+    ):
+        if value is not None:
+            return {"kind": kind, key: value}
+    return None
 
 
 def _show(measured: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fastweights.train.config import near_names
@@ -58,6 +59,13 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(
                 None, f"unknown {what} {value!r}{near_names(str(value), list(action.choices))}"
             )
+
+
+def path(given: str) -> Path:
+    """A type for add_argument: not empty, which `Path` takes for the working folder."""
+    if not given:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(given)
 
 
 def name_in(what: str, known: Iterable[str]) -> Callable[[str], str]:

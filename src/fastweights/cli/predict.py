@@ -7,11 +7,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastweights.cli.evaluate import add_checkpoint_option
-from fastweights.cli.parser import Parser
+from fastweights.cli.parser import Parser, path
 
 if TYPE_CHECKING:
     from fastweights.evaluate import Prediction
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def add_options(parser: Parser) -> None:
     """The run folder and the string."""
     parser.usage = "fastweights predict RUN STRING [options]"
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument("run_folder", type=path, metavar="RUN", help="run folder")
     parser.add_argument(
         "string",
         metavar="STRING",
@@ -33,7 +32,7 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict and print, one table a string."""
-    texts = sys.stdin.read().splitlines() if arguments.string == "-" else [arguments.string]
+    texts = _standard_input() if arguments.string == "-" else [arguments.string]
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise ValueError("the string is empty")
@@ -54,6 +53,13 @@ def run(arguments: argparse.Namespace) -> int:
         for predictions in found:
             _show(predictions, loaded.language is not None)
     return 0
+
+
+def _standard_input() -> list[str]:
+    try:
+        return sys.stdin.read().splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input: not {error.encoding} at byte {error.start}") from None
 
 
 def _show(predictions: Sequence[Prediction], language_known: bool) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from fastweights.cli.parser import Parser
+from fastweights.cli.parser import Parser, path
 
 
 def add_options(parser: Parser) -> None:
     """The folder with the runs, the folder for the report."""
     parser.usage = "fastweights report FOLDER [--out OUT]"
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="study folder or run folder")
+    parser.add_argument("folder", type=path, metavar="FOLDER", help="study folder or run folder")
     parser.add_argument(
-        "--out", type=Path, metavar="OUT", help="folder for the report (default: FOLDER)"
+        "--out", type=path, metavar="OUT", help="folder for the report (default: FOLDER)"
     )
 
 

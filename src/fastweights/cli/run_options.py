@@ -50,9 +50,12 @@ class RunOptions:
     def overrides(self, parsed: argparse.Namespace) -> dict[str, Any]:
         """What was given on the command line, nested as a configuration file is.
 
-        Raises ConfigError when two kinds of task are asked for.
+        Raises ConfigError when two kinds of task are asked for, and for a pair without `=`.
         """
         given = {dest: vars(parsed)[dest] for dest in self._dests if dest in vars(parsed)}
+        for pair in given.get("model.layer_options") or ():
+            if "=" not in pair:
+                raise ConfigError([f"--layer-options: must be NAME=VALUE, got {pair!r}"])
         values: dict[str, Any] = self._source(parsed_args=given)()
         options = values.get("model", {}).get("layer_options")
         if isinstance(options, dict):

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fastweights.cli.parser import Parser, name_in
+from fastweights.cli.parser import Parser, name_in, path
 from fastweights.cli.run_options import option_names
 from fastweights.cli.study_progress import make_progress
 from fastweights.cli.values import parse_assignments
 from fastweights.experiments import EXPERIMENTS
 from fastweights.experiments.formal_languages import LANGUAGES, MODELS
-from fastweights.study import Job, plan_study, run_study
+from fastweights.study import plan_study, run_study
 from fastweights.train.config import merge
+from fastweights.worker import Job
 
 
 def add_options(parser: Parser) -> None:
@@ -31,7 +32,7 @@ def add_options(parser: Parser) -> None:
         type=name_in("study", EXPERIMENTS),
         help=f"one of {', '.join(EXPERIMENTS)}",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="STUDY", help="study folder")
+    parser.add_argument("--out", type=path, required=True, metavar="STUDY", help="study folder")
     for option, known in (("language", LANGUAGES), ("model", MODELS)):
         parser.add_argument(
             f"--{option}s",

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from fastweights.study import Job, Watcher, last_metrics
+from fastweights.study import Watcher, last_metrics
+from fastweights.worker import Job
 
 REFRESH_S = 1.0
 

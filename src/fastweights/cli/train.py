@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from fastweights.cli.parser import Parser
+from fastweights.cli.parser import Parser, path
 from fastweights.cli.run_options import RunOptions
 from fastweights.train.config import load_config
 
@@ -26,8 +26,8 @@ def add_options(parser: Parser) -> None:
         "Lists and NAME=VALUE pairs take several values: "
         "--layer-options feature_map=silu num_heads=2"
     )
-    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG.yaml", help="configuration")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder, new or empty")
+    parser.add_argument("config", nargs="?", type=path, metavar="CONFIG.yaml", help="configuration")
+    parser.add_argument("--out", type=path, metavar="RUN", help="run folder, new or empty")
     parser.add_argument(
         "--resume",
         nargs="?",

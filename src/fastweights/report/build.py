@@ -18,11 +18,13 @@ def build_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report into `out` (default: the folder itself) and return the path of report.md.
 
     The same run folders give the same bytes. Each file is renamed into its place when it is whole.
-    Raises ValueError, in one line, where `folder` holds no run.
+    Raises ValueError, in one line, where `folder` holds no run or `out` is a file.
     """
     folder = Path(folder)
     study = read_study(folder)
     target = folder if out is None else Path(out)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target}: is not a folder")
     target.mkdir(parents=True, exist_ok=True)
     figures = _draw(study, target)
     command = f"fastweights report {shlex.quote(_shown(folder))}"

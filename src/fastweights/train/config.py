@@ -330,7 +330,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError, TypeError) as error:  # TypeError: a list as a key
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(

@@ -14,6 +14,7 @@ import torch
 
 import fastweights
 from fastweights.atomic import write_json
+from fastweights.train.config import ConfigError, RunConfig
 from fastweights.train.errors import RunFolderError
 
 VERSIONED = ("fastweights", "torch", "lightning-fabric", "safetensors", "numpy", "automata-lib")
@@ -32,6 +33,14 @@ def write_environment(
             raise RunFolderError(f"{path}: damaged: not JSON") from None
         now = {**first, "resumed": [*first.get("resumed", []), {"step": resume_step, **now}]}
     write_json(path, now)
+
+
+def find_device(config: RunConfig) -> torch.device:
+    """Where a run computes. Raises ConfigError for a CUDA device that is not here."""
+    available = torch.cuda.is_available()
+    if config.device == "cuda" and not available:
+        raise ConfigError(["device: 'cuda' was asked for, but there is no CUDA device here"])
+    return torch.device("cuda", 0) if available and config.device != "cpu" else torch.device("cpu")
 
 
 def environment(device: torch.device, num_threads: int) -> dict[str, Any]:

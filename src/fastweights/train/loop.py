@@ -12,21 +12,19 @@ import logging
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from torch import nn
 
 from fastweights.atomic import write_json
-from fastweights.models.menu import PUBLISHED_BLOCK, build_model, layer_options
 from fastweights.tasks.formal.menu import Task
 from fastweights.train.accuracy import evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import ConfigError, RunConfig, save_config
-from fastweights.train.data import IGNORED, TrainingBatches, generator_for, load_run_task
-from fastweights.train.environment import write_environment
+from fastweights.train.data import IGNORED, TrainingBatches, load_run_task
+from fastweights.train.environment import find_device, write_environment
 from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from fastweights.train.log import Metrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
@@ -34,6 +32,11 @@ from fastweights.train.process import Signals, cpu_threads, default_generators
 from fastweights.train.progress import ProgressBar
 from fastweights.train.protocol import Protocol, Selection
 from fastweights.train.run_folder import check_folder, finished_result, last_checkpoint
+from fastweights.train.run_model import build_run_model, spelled_out
+from fastweights.train.task_file import write_task
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Result = dict[str, Any]
 
@@ -80,7 +83,7 @@ def train(
     check_folder(run_folder, resume)
     if resume and (run_folder / "result.json").exists():
         return finished_result(config, run_folder)
-    device = _device(config)
+    device = find_device(config)
     with (
         cpu_threads(config.num_threads),
         default_generators(config.seed, device),
@@ -95,6 +98,7 @@ def train(
         (run_folder / "failure.json").unlink(missing_ok=True)
         try:
             save_config(config, run_folder / "config.yaml")
+            write_task(config, task, run_folder)
             write_environment(
                 run_folder, device, torch.get_num_threads(), last.step if last else None
             )
@@ -104,30 +108,6 @@ def train(
         except Exception as error:
             write_failure(run_folder, error)
             raise
-
-
-def spelled_out(config: RunConfig) -> RunConfig:
-    """The same run with every default written down: the protocol's, the layer's, the block.
-
-    A layer option that is None is left out. Raises ValueError for an unknown layer or option.
-    """
-    model = config.model
-    options = layer_options(model.layer, model.layer_options)
-    update = {
-        "layer_options": {name: value for name, value in options.items() if value is not None},
-        "block": model.block or PUBLISHED_BLOCK[model.layer],
-    }
-    return config.resolved().model_copy(update={"model": model.model_copy(update=update)})
-
-
-def build_run_model(config: RunConfig, task: Task) -> nn.Module:
-    """The untrained model of a run, its weights drawn with the run's seed."""
-    return build_model(
-        config.model,
-        vocab_size=len(task.symbols) + 1,
-        num_outputs=len(task.labels) + 1,
-        generator=generator_for(config.seed, "model"),
-    )
 
 
 class _Run:
@@ -352,13 +332,8 @@ def _check_splits(config: RunConfig, task: Task) -> None:
             )
 
 
-def _device(config: RunConfig) -> torch.device:
-    available = torch.cuda.is_available()
-    if config.device == "cuda" and not available:
-        raise ConfigError(["device: 'cuda' was asked for, but there is no CUDA device here"])
-    return torch.device("cuda", 0) if available and config.device != "cpu" else torch.device("cpu")
-
-
 def _fabric(config: RunConfig, device: torch.device) -> Fabric:
+    from lightning_fabric import Fabric  # takes longer than torch: not before a mistake is told
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(accelerator=device.type, devices=1, precision=config.precision)

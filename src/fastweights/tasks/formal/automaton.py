@@ -136,6 +136,8 @@ def regex_language(
     a pattern that does not parse, a symbol outside the alphabet, an empty language.
     """
     name = f"regex {pattern!r}"
+    if any(character.isspace() for character in pattern):
+        raise ValueError(f"{name}: has whitespace in it, which cannot be a symbol")
     if symbols is not None:
         _check_alphabet(name, symbols)
         wide = next((symbol for symbol in symbols if len(symbol) != 1), None)
@@ -146,7 +148,8 @@ def regex_language(
         dfa = DFA.from_nfa(nfa, minify=True)
         dfa = dfa.to_partial(minify=True)
     except (AutomatonException, RegexException) as error:
-        raise ValueError(f"{name}: {' '.join(str(error).split())}") from error
+        known = f" (symbols: {' '.join(symbols)})" if symbols is not None else ""
+        raise ValueError(f"{name}: {' '.join(str(error).split())}{known}") from error
     if dfa.isempty():
         raise ValueError(f"{name}: the language is empty")
     if symbols is None:
