@@ -84,10 +84,12 @@ class Worker:
             job.status, job.error = "failed", f"killed by {name}; the same command goes on"
         else:
             job.status = "failed"
-            if not (job.folder / "failure.json").is_file():
+            if (job.folder / "failure.json").is_file():
+                job.error = stored_error(job.folder)
+            else:
+                job.error = self._last_words(status)
                 with contextlib.suppress(OSError):
-                    write_json(job.folder / "failure.json", {"error": self._last_words(status)})
-            job.error = stored_error(job.folder)
+                    write_json(job.folder / "failure.json", {"error": job.error})
         return True
 
     def ask_to_stop(self) -> None:

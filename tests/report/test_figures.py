@@ -69,7 +69,7 @@ def test_lines_that_coincide_are_set_apart_and_others_stay() -> None:
             "d": {50: 0.9, 200: 1.0},
         }
     )
-    assert found == {"a": pytest.approx(0.85), "b": 0, "c": pytest.approx(-0.85), "d": 0}
+    assert found == {"a": pytest.approx(0.5), "b": 0, "c": pytest.approx(-0.5), "d": 0}
 
 
 def test_mean_curve_keeps_the_last_value_of_a_seed_that_stopped() -> None:

@@ -89,7 +89,7 @@ def test_a_folder_in_place_of_a_file(tmp_path):
 @pytest.mark.parametrize("names", [("train", "bin0", "bin1"), ("train_50", "valid_50", "test_50")])
 def test_folder(tmp_path, names):
     for name, line in zip(names, ("ba\n", "a\n", "bba\n"), strict=True):
-        lines = line * 20 if name == names[0] else line
+        lines = "".join(f"ba{'a' * i}\n" for i in range(20)) if name == names[0] else line
         write(tmp_path, **{f"{name}_src": lines, f"{name}_tgt": lines.replace("b", "x")})
     data = read_folder(tmp_path, "strict", 0)
     assert data.symbols == ("b", "a") and data.labels == ("x", "a")
@@ -98,6 +98,17 @@ def test_folder(tmp_path, names):
     assert tuple(map(len, read_folder(tmp_path, "published", 0).splits)) == (20, 0, 1, 1)
     write(tmp_path, validation_src="a\n", validation_tgt="a\n")
     assert tuple(map(len, read_folder(tmp_path, "strict", 0).splits)) == (20, 1, 1, 1)
+
+
+def test_the_validation_split_shares_no_string_with_train(tmp_path):
+    lines = ["a", "a a", "a a a"] * 7
+    write(tmp_path, train_src="\n".join(lines), train_tgt="\n".join(lines))
+    splits = read_folder(tmp_path, "strict", 0).splits
+    assert len(splits.train) == 14 and len(splits.validation) == 7
+    assert not {e.inputs for e in splits.train} & {e.inputs for e in splits.validation}
+    write(tmp_path, train_src="a\na\n", train_tgt="a\na\n")
+    with pytest.raises(ValueError, match="one sequence cannot be split"):
+        read_folder(tmp_path, "strict", 0)
 
 
 def test_validation_split_follows_the_seed(tmp_path):

@@ -175,8 +175,9 @@ def _horizon(study: Study) -> list[str]:
     thresholds = sorted({horizon.threshold for horizon in horizons})
     shown = " or ".join(f"{100 * threshold:g} %" for threshold in thresholds)
     note = (
-        f"Longest length at which sequence accuracy is still at least {shown}, from the worst to "
-        "the best seed; `≥` where no longer string was tried, `none` where the shortest fails."
+        f"Longest tested length up to which sequence accuracy never falls below {shown}, from the "
+        "worst to the best seed; `≥` where no longer string was tried, `none` where the shortest "
+        "fails."
     )
     return [note] if len(study.languages) == 1 else [note, horizon_table(study)]
 

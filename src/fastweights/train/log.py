@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,11 +25,13 @@ class Metrics:
         self.path = Path(run_folder) / "metrics.jsonl"
         if resume_step is not None and self.path.exists():
             cut_after(self.path, resume_step)
-        self._file = self.path.open("a", encoding="utf-8")
         purge_step = None if resume_step is None else resume_step + 1
-        self._tensorboard = SummaryWriter(
-            str(Path(run_folder) / "tensorboard"), purge_step=purge_step
-        )
+        folder = Path(run_folder) / "tensorboard"
+        try:
+            self._tensorboard = SummaryWriter(str(folder), purge_step=purge_step)
+            self._file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise self._cannot_write(error) from None
 
     def write(self, *, step: int, split: str, **values: float | None) -> None:
         """One line. Raises RunFolderError when it cannot be written (disk full)."""
@@ -42,10 +43,7 @@ class Metrics:
                 if name not in ("epoch", "wall_s") and value is not None:
                     self._tensorboard.add_scalar(f"{name}/{split}", value, step)
         except OSError as error:
-            reason = error.strerror or error
-            raise RunFolderError(
-                f"{self.path.parent}: metrics cannot be written: {reason}"
-            ) from None
+            raise self._cannot_write(error) from None
 
     def sync(self) -> None:
         """Flush the lines to the disk, before the checkpoint that relies on them."""
@@ -56,6 +54,10 @@ class Metrics:
         with contextlib.suppress(OSError):  # every line has been flushed by write
             self._file.close()
             self._tensorboard.close()
+
+    def _cannot_write(self, error: OSError) -> RunFolderError:
+        reason = error.strerror or error
+        return RunFolderError(f"{self.path.parent}: metrics cannot be written: {reason}")
 
     def __enter__(self) -> Self:
         return self
@@ -89,9 +91,7 @@ def cut_after(path: Path, step: int) -> None:
 
 
 def write_failure(run_folder: Path, error: BaseException) -> None:
-    """RUN/failure.json: the error in one line. Nothing is raised if the disk refuses it."""
+    """RUN/failure.json: the error in one line. Nothing is raised if the disk refuses it, too."""
     message = " ".join(str(error).split()) or type(error).__name__
-    try:
+    with contextlib.suppress(OSError):
         write_json(Path(run_folder) / "failure.json", {"error": message})
-    except OSError as problem:
-        print(f"{run_folder}: failure.json cannot be written: {problem.strerror}", file=sys.stderr)

@@ -28,7 +28,12 @@ from fastweights.train.environment import find_device, write_environment
 from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from fastweights.train.log import Metrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
-from fastweights.train.process import Signals, cpu_threads, default_generators
+from fastweights.train.process import (
+    Signals,
+    cpu_threads,
+    default_generators,
+    full_disk_in_threads,
+)
 from fastweights.train.progress import ProgressBar
 from fastweights.train.protocol import Protocol, Selection
 from fastweights.train.run_folder import check_folder, finished_result, last_checkpoint
@@ -87,6 +92,7 @@ def train(
     with (
         cpu_threads(config.num_threads),
         default_generators(config.seed, device),
+        full_disk_in_threads(),
         Signals() as signals,
     ):
         # Names and data are checked before the folder is touched.

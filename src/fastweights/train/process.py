@@ -1,4 +1,4 @@
-"""What a run changes in its process, and puts back: threads, generators, signals."""
+"""What a run changes in its process, and puts back: threads, generators, signals, hooks."""
 
 from __future__ import annotations
 
@@ -38,6 +38,23 @@ def default_generators(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(dropout)
         yield
+
+
+@contextlib.contextmanager
+def full_disk_in_threads() -> Iterator[None]:
+    """An OSError in a thread prints no traceback: that of TensorBoard's writer is raised again by
+    the next line that is logged."""
+    before = threading.excepthook
+
+    def hook(what: threading.ExceptHookArgs) -> None:
+        if not isinstance(what.exc_value, OSError):
+            before(what)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 class Signals:

@@ -105,8 +105,8 @@ def read_folder(folder: Path | str, variant: Variant, seed: int) -> FileData:
     """The sets of a folder: train, and validation, bin0, bin1 where their files exist.
 
     The published names are accepted too: train_50, valid_50 (Bin0), test_50 (Bin1). In the
-    strict variant, a folder without a validation file gives up the last 10 % of a seeded
-    permutation of train (at least one sequence). Raises ValueError, one line.
+    strict variant, a folder without a validation file gives up a random 10 % of its distinct
+    training sequences (at least one), all copies of each. Raises ValueError, one line.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -121,12 +121,14 @@ def read_folder(folder: Path | str, variant: Variant, seed: int) -> FileData:
         if name != "train"
     }
     if variant == "strict" and not held_out["validation"]:
-        if len(train) < 2:
+        strings = list(dict.fromkeys(example.inputs for example in train))
+        if len(strings) < 2:
             path = with_suffix(prefixes["train"] or folder / "train", ".src")
             raise ValueError(f"{path}: one sequence cannot be split into train and validation")
-        Random(seed).shuffle(train)
-        num_train = len(train) - max(1, round(VALIDATION_SHARE * len(train)))
-        train, held_out["validation"] = train[:num_train], train[num_train:]
+        Random(seed).shuffle(strings)
+        chosen = set(strings[: max(1, round(VALIDATION_SHARE * len(strings)))])
+        held_out["validation"] = [example for example in train if example.inputs in chosen]
+        train = [example for example in train if example.inputs not in chosen]
     return FileData(symbols, labels, Splits(train, **held_out))
 
 
