@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fastweights.cli import COMMANDS, main
 from fastweights.cli.run_options import option_names
@@ -141,6 +142,11 @@ def test_version_and_no_command(call: Call) -> None:
         ),
         ("train", "train needs --out RUN, or --resume RUN for a run that was stopped"),
         ("train a.yaml b.yaml --out r", "too many arguments: b.yaml"),
+        ("train --out=", "argument --out: must not be empty"),
+        (
+            "train --out r --layer-options num_heads",
+            "--layer-options: must be NAME=VALUE, got 'num_heads'",
+        ),
         ("train --out r --lr x", "training.lr: must be a number, got 'x'"),
         (
             "train --out r --device gpu",
@@ -178,6 +184,11 @@ def test_version_and_no_command(call: Call) -> None:
             "protocol: must be 'strict' or 'published', got 'publishd'; did you mean 'published'?",
         ),
         ("study demo --out s --workers 0", "workers must be >= 1, got 0"),
+        pytest.param(
+            "study demo --out s --set device=cuda",
+            "device: 'cuda' was asked for, but there is no CUDA device here",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one here"),
+        ),
         ("list layer", "argument WHAT: unknown section 'layer'; did you mean 'layers'?"),
         (
             "evaluate r --checkpoint bst",
@@ -481,6 +492,9 @@ def test_predict_prints_a_line_a_position(
     monkeypatch.setattr(sys, "stdin", io.StringIO("01\n0y\n"))
     assert "error: line 2: unknown symbol 'y' at position 2" in call("predict", trained, "-").err
     assert call("predict", trained, "").err == "fastweights: error: the string is empty\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"01\n\xff\n"), "utf-8"))
+    error = "fastweights: error: standard input: not UTF-8 at byte 3\n"
+    assert call("predict", trained, "-").err == error
 
 
 def test_report_writes_and_prints(call: Call, trained: Path, tmp_path: Path) -> None:
@@ -490,6 +504,9 @@ def test_report_writes_and_prints(call: Call, trained: Path, tmp_path: Path) -> 
     assert page == f"report: {tmp_path}/report/report.md"
     assert plots.startswith(f"plots:  {tmp_path}/report (") and ".png" in plots
     assert (tmp_path / "report" / "report.json").exists()
+    (tmp_path / "file").touch()
+    refused = call("report", trained, "--out", tmp_path / "file")
+    assert refused.err == f"fastweights: error: {tmp_path}/file: is not a folder\n"
 
 
 def test_list_names_everything_with_the_options(call: Call) -> None:

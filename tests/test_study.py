@@ -181,6 +181,23 @@ def test_mistakes_are_found_before_anything_is_written(root: Path) -> None:
     stray.touch()
     with pytest.raises(RunFolderError, match="seed_1: is in the way: no run folder"):
         plan_study(cells([1]), root / "study")
+    with pytest.raises(RunFolderError, match=r"worker\.py: is not a folder"):
+        plan_study(cells([1]), root / "worker.py")
+    (root / "config.yaml").touch()
+    with pytest.raises(RunFolderError, match="holds a run; name another folder for the study"):
+        plan_study(cells([1]), root)
+
+
+def test_the_last_words_are_told_where_they_cannot_be_written(root: Path) -> None:
+    wanted = behave(root, "crash")
+    jobs = plan_study(wanted, root / "study")
+    (jobs[0].folder / "failure.json" / "x").mkdir(parents=True)
+    script = root / "worker.py"
+    script.write_text(
+        script.read_text().replace('(folder / "failure.json").unlink(missing_ok=True)', "")
+    )
+    run_study(jobs, root / "study")
+    assert (jobs[0].status, jobs[0].error) == ("failed", "unknown layer 'lstn'")
 
 
 def test_a_worker_that_cannot_start_loses_no_other(

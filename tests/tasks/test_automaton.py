@@ -87,7 +87,7 @@ def test_alphabet():
     [
         ("(a", {}, "parethesis|parenthes"),
         ("*", {}, "cannot appear at the start"),
-        ("a\tb", {}, "nvalid character"),
+        ("a\tb", {}, "has whitespace in it"),
         ("ab", {"symbols": "a"}, "invalid transition symbol b"),
         ("a*", {"symbols": ["a", "bb"]}, "symbol 'bb' is not one character"),
         ("a*", {"symbols": "aa"}, "'a' occurs twice"),

@@ -156,6 +156,8 @@ def test_overrides_lie_over_the_file(tmp_path: Path) -> None:
     [
         (b"training:\n  lr: 1\n  lr: 2\n", "line 3 not valid YAML: the key 'lr' is there twice"),
         (b"a: [1\n", "not valid YAML"),
+        (b"[" * 5000, "not valid YAML: maximum recursion depth exceeded"),
+        (b"{[1, 2]: 3}\n", "not valid YAML: unhashable type: 'list'"),
         (b"- 1\n", "must hold key: value pairs, got list"),
         (b"\xff", "not UTF-8 at byte 0"),
         (b"training: {lr: -1}\n", "training.lr: must be > 0, got -1"),

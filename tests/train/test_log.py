@@ -1,8 +1,10 @@
 """What a run writes about itself."""
 
+import errno
 import importlib.metadata
 import json
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import fastweights
 from fastweights.train.environment import commit_and_dirty, environment
 from fastweights.train.errors import RunFolderError
 from fastweights.train.log import Metrics, cut_after
+from fastweights.train.process import full_disk_in_threads
 from fastweights.train.progress import ProgressBar
 
 
@@ -44,6 +47,32 @@ def test_a_bad_line_in_the_middle_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"metrics\.jsonl: line 2: not a metrics line"):
         cut_after(path, 5)
     assert "nonsense" in path.read_text()
+
+
+def test_metrics_that_cannot_be_opened(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").mkdir()
+    with pytest.raises(RunFolderError, match="metrics cannot be written: Is a directory"):
+        Metrics(tmp_path)
+
+
+def test_a_full_disk_in_a_thread_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[type[BaseException]] = []
+    monkeypatch.setattr(threading, "excepthook", lambda what: told.append(what.exc_type))
+
+    def fail(error: Exception) -> None:
+        raise error
+
+    def fail_in_a_thread() -> None:
+        for error in (OSError(errno.ENOSPC, "No space left on device"), ValueError("a bug")):
+            thread = threading.Thread(target=fail, args=(error,))
+            thread.start()
+            thread.join()
+
+    with full_disk_in_threads():
+        fail_in_a_thread()
+    assert told == [ValueError]
+    fail_in_a_thread()
+    assert told == [ValueError, OSError, ValueError]
 
 
 def test_the_environment_says_where_and_with_what() -> None:

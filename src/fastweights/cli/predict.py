@@ -59,7 +59,9 @@ def _standard_input() -> list[str]:
     try:
         return sys.stdin.read().splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"standard input: not {error.encoding} at byte {error.start}") from None
+        raise ValueError(
+            f"standard input: not {error.encoding.upper()} at byte {error.start}"
+        ) from None
 
 
 def _show(predictions: Sequence[Prediction], language_known: bool) -> None:

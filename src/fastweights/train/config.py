@@ -334,7 +334,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(
-            [f"{path}:{where} not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}"]
+            [f"{path}:{where} not valid YAML: {getattr(error, 'problem', None) or error}"]
         ) from None
     if values is None:
         return {}
