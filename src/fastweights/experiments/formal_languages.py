@@ -53,7 +53,11 @@ LANGUAGE_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 # Laid over both, by (language, model): what tuning found. See results/formal-languages/tuning.md.
-TUNED: dict[tuple[str, str], dict[str, Any]] = {}
+TUNED: dict[tuple[str, str], dict[str, Any]] = {
+    ("aa_star", "srwm"): {"training": {"lr": 1e-2}},
+    ("abab_star", "srwm"): {"training": {"lr": 1e-2}},
+    ("reset_dyck_1", "lstm"): {"training": {"stop_nats": 0.0, "max_steps": 6000}},
+}
 
 
 class Cell(NamedTuple):
@@ -71,8 +75,11 @@ def formal_languages(
 ) -> list[Cell]:
     """Eight formal languages, eight models, three seeds: which layer generalises to longer strings.
 
-    `overrides` is laid over every cell's configuration.
+    `overrides` is laid over every cell's configuration. The `max_steps` above are those of protocol
+    strict.
     """
+    published = (overrides or {}).get("protocol") == "published"  # its 300 epochs end the run
+    limits = {"training": {"max_steps": None}} if published else {}
     cells = []
     for seed in seeds:
         for language in languages:
@@ -81,6 +88,7 @@ def formal_languages(
                 values = merge(values, {"task": {"kind": "formal_language", "language": language}})
                 values = merge(values, LANGUAGE_SETTINGS.get(language, {}))
                 values = merge(values, TUNED.get((language, model), {}))
+                values = merge(values, limits)
                 config = parse_config(merge(values, overrides or {})).resolved()
                 cells.append(Cell(language, model, seed, config))
     return cells
