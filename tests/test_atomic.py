@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-from fastweights.atomic import write_json, write_text
+from fastweights.atomic import is_temporary, write_json, write_text
 
 
 def test_it_writes_and_replaces(tmp_path: Path) -> None:
@@ -17,6 +17,17 @@ def test_it_writes_and_replaces(tmp_path: Path) -> None:
     write_text(path, "new\n")
     assert path.read_bytes() == b"new\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_its_temporary_files_are_told_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Path] = []
+    monkeypatch.setattr("fastweights.atomic.os.fsync", lambda _: found.extend(tmp_path.iterdir()))
+    monkeypatch.setattr("fastweights.atomic.sync_folder", lambda _: None)
+    write_text(tmp_path / "a.txt", "")
+    assert [is_temporary(path) for path in found] == [True]
+    assert not any(is_temporary(tmp_path / name) for name in ("a.txt", ".lock", "thesis.writing"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")

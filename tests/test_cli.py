@@ -429,7 +429,9 @@ def test_evaluate_prints_the_accuracy_of_the_own_splits_and_the_horizon(
     call: Call, trained: Path
 ) -> None:
     result = json.loads((trained / "result.json").read_text())
-    measured = json.loads(call("evaluate", trained, "--json", "--length", 20, 10).out)
+    measured = json.loads(
+        call("evaluate", trained, "--json", "--device", "cpu", "--length", 20, 10).out
+    )
     assert measured["splits"] == result["splits"]
     assert measured["horizon"] == result["horizon"]
     assert (measured["checkpoint"], measured["step"]) == ("best", result["selected_step"])
@@ -437,6 +439,19 @@ def test_evaluate_prints_the_accuracy_of_the_own_splits_and_the_horizon(
     assert "last checkpoint (step 8)" in table
     for row in ("validation", "bin0", "bin1", "10", "longest length"):
         assert any(line.startswith(row) for line in table.splitlines())
+
+
+def test_evaluate_and_predict_on_the_device_that_is_asked_for(
+    call: Call, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert call("predict", trained, "01", "--device", "cpu").status == 0
+    for command in (("evaluate", trained), ("predict", trained, "01")):
+        outcome = call(*command, "--device", "cuda")
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err == (
+            "fastweights: error: device: 'cuda' was asked for, but there is no CUDA device here\n"
+        )
 
 
 def test_evaluate_on_the_users_files(call: Call, trained: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from fastweights.tasks.formal.files import read_pairs, write_pairs
 from fastweights.tasks.formal.language import Example
 from fastweights.tasks.formal.menu import LANGUAGES
 from fastweights.train.config import ConfigError, merge, parse_config
+from fastweights.train.data import load_run_task
 from fastweights.train.errors import CheckpointError, RunFolderError
 from fastweights.train.loop import train
 
@@ -64,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
 
 @pytest.fixture
 def run(trained: tuple[Path, dict[str, Any]]) -> LoadedRun:
-    return load_run(trained[0])
+    return load_run(trained[0], device="cpu")
 
 
 def test_the_own_splits_and_the_horizon_are_those_of_the_result(
@@ -80,16 +81,33 @@ def test_the_own_splits_and_the_horizon_are_those_of_the_result(
 def test_last_and_best_are_different_checkpoints(
     trained: tuple[Path, dict[str, Any]], run: LoadedRun
 ) -> None:
-    last = load_run(trained[0], "last")
+    last = load_run(trained[0], "last", "cpu")
     assert last.step == trained[1]["steps"]
     assert (last.step == run.step) == (evaluate_run(last) == evaluate_run(run))
+
+
+def test_loading_draws_nothing_from_the_default_generator(
+    trained: tuple[Path, dict[str, Any]],
+) -> None:
+    before = torch.get_rng_state()
+    load_run(trained[0])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_device_is_the_one_asked_for(
+    trained: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load_run(trained[0]).device.type == "cpu"
+    with pytest.raises(ConfigError, match=r"^device: 'cuda' was asked for, but there is no CUDA"):
+        load_run(trained[0], device="cuda")
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-mixed"])
 def test_the_precision_is_that_of_the_run(precision: str, tmp_path: Path) -> None:
     config = parse_config(merge(TINY, {"precision": precision, "training": {"max_steps": 3}}))
     result = train(config, tmp_path / "run", progress=False)
-    run = load_run(tmp_path / "run")
+    run = load_run(tmp_path / "run", device="cpu")
     assert next(run.model.parameters()).dtype == (
         torch.float64 if precision == "64-true" else torch.float32
     )
@@ -201,7 +219,7 @@ def test_a_run_on_files(tmp_path: Path) -> None:
     task = {"kind": "files", "folder": str(data)}
     config = parse_config({**TINY, "task": task, "horizon_lengths": []})
     result = train(config, tmp_path / "run", progress=False)
-    run = load_run(tmp_path / "run")
+    run = load_run(tmp_path / "run", device="cpu")
     measured = {name: accuracy.as_dict() for name, accuracy in evaluate_run(run).items()}
     assert measured == result["splits"]
     assert [p.expected for p in predict(run, "010")] == [None] * 3
@@ -209,13 +227,41 @@ def test_a_run_on_files(tmp_path: Path) -> None:
         horizon_of_run(run, [5])
 
     data.rename(tmp_path / "elsewhere")
-    again = load_run(tmp_path / "run")
+    again = load_run(tmp_path / "run", device="cpu")
     assert (again.task, again.symbols, again.labels) == ("data", run.symbols, run.labels)
     assert predict(again, "010") == predict(run, "010")
     held_out = read_pairs(tmp_path / "elsewhere" / "bin0", again.symbols, again.labels)
     assert evaluate_on(again, held_out).as_dict() == result["splits"]["bin0"]
     with pytest.raises(ValueError, match=rf"^{re.escape(str(data))}: no such folder$"):
         evaluate_run(again)
+
+
+def test_files_that_have_changed_are_refused_and_the_labels_stay(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    strings = [tuple(f"{number:05b}"[::-1]) for number in range(12)]
+    examples = [LANGUAGES["parity"].example(string) for string in strings]
+    write_pairs(examples[:8], data / "train")
+    write_pairs(examples[8:], data / "bin0")
+    task = {"kind": "files", "folder": str(data)}
+    config = parse_config({**TINY, "task": task, "horizon_lengths": []})
+    train(config, tmp_path / "run", progress=False)
+    before = load_run(tmp_path / "run", device="cpu")
+    labels = predict(before, "01101")
+
+    # symbols and labels appear first in another order, and so would have other ids
+    write_pairs(examples[7::-1], data / "train")
+    assert load_run_task(config).symbols == before.symbols[::-1]
+    run = load_run(tmp_path / "run", device="cpu")
+    assert (run.symbols, predict(run, "01101")) == (before.symbols, labels)
+    changed = f"{data}: the files have changed since the run {tmp_path / 'run'} began: "
+    with pytest.raises(RunFolderError, match=rf"^{re.escape(changed)}train, validation$"):
+        evaluate_run(run)
+    write_pairs(examples[:8], data / "train")
+    evaluate_run(run)
+    write_pairs(examples[:3], data / "bin0")
+    with pytest.raises(RunFolderError, match=rf"^{re.escape(changed)}bin0$"):
+        evaluate_run(run)
 
 
 def test_a_run_on_an_automaton_keeps_a_copy_of_it(tmp_path: Path) -> None:
@@ -226,7 +272,7 @@ def test_a_run_on_an_automaton_keeps_a_copy_of_it(tmp_path: Path) -> None:
     config = parse_config({**TINY, "task": task, "training": {"max_steps": 3}})
     result = train(config, tmp_path / "run", progress=False)
     file.unlink()
-    run = load_run(tmp_path / "run")
+    run = load_run(tmp_path / "run", device="cpu")
     assert {name: score.as_dict() for name, score in evaluate_run(run).items()} == result["splits"]
     assert horizon_of_run(run, [10, 20]) == result["horizon"]
     assert [p.expected for p in predict(run, "011")] == ["1", "0", "1"]

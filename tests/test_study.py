@@ -17,12 +17,14 @@ import yaml
 from rich.console import Console
 
 from fastweights import study, worker
+from fastweights.atomic import TEMPORARY_SUFFIX
 from fastweights.cli.study_progress import Bars, Lines
 from fastweights.experiments import EXPERIMENTS
 from fastweights.experiments.formal_languages import Cell
 from fastweights.study import Watcher, last_metrics, plan_study, run_study
 from fastweights.train.config import ConfigError
 from fastweights.train.errors import RunFolderError
+from fastweights.train.lock import locked_folder
 from fastweights.worker import Job
 
 # What each seed's worker does is in behaviour.json beside the study; its calls are counted.
@@ -186,6 +188,22 @@ def test_mistakes_are_found_before_anything_is_written(root: Path) -> None:
     (root / "config.yaml").touch()
     with pytest.raises(RunFolderError, match="holds a run; name another folder for the study"):
         plan_study(cells([1]), root)
+
+
+def test_what_a_killed_worker_leaves_is_not_in_the_way(root: Path) -> None:
+    wanted = behave(root, "done")
+    folder = root / "study/parity/delta_net/seed_1"
+    folder.mkdir(parents=True)
+    (folder / f".config.yaml.k3v9{TEMPORARY_SUFFIX}").write_text("task:")
+    assert [job.status for job in call(root, wanted)] == ["done"]
+
+
+def test_a_run_that_another_process_still_holds_is_not_marked_as_failed(root: Path) -> None:
+    wanted = behave(root, "crash")
+    with locked_folder(root / "study/parity/delta_net/seed_1", "training"):
+        (job,) = call(root, wanted)
+    assert (job.status, (job.folder / "failure.json").exists()) == ("failed", False)
+    assert plan_study(wanted, root / "study")[0].status == "stopped"
 
 
 def test_the_last_words_are_told_where_they_cannot_be_written(root: Path) -> None:

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+TEMPORARY_SUFFIX = ".writing"
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a temporary file in the same folder, flush it to the disk, rename it over `path`.
@@ -18,7 +20,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     path = Path(path)
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, temporary = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX
+        )
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
@@ -45,6 +49,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`write_text` of indented JSON; NaN and infinities are refused with ValueError."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def is_temporary(path: Path) -> bool:
+    """Is it a temporary file of `write_bytes`, which a process killed while writing leaves?"""
+    return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
 
 
 def sync_folder(folder: Path) -> None:

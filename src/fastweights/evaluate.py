@@ -18,9 +18,10 @@ from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
 from fastweights.tasks.formal.splits import make_splits
 from fastweights.train.accuracy import Accuracy, evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoints
-from fastweights.train.config import RunConfig, SampledTask, load_config
+from fastweights.train.config import Device, RunConfig, SampledTask, load_config
 from fastweights.train.data import load_run_task
-from fastweights.train.task_file import own_automaton, read_task
+from fastweights.train.environment import find_device
+from fastweights.train.task_file import check_files, own_automaton, read_task
 
 CheckpointName = Literal["best", "last"]
 TEST_SPLITS = ("validation", "bin0", "bin1")
@@ -57,12 +58,17 @@ class Prediction:
     expected: str | None
 
 
-def load_run(run_folder: Path, checkpoint: CheckpointName = "best") -> LoadedRun:
-    """The model of a run folder, on the device that its configuration names. Reads nothing else.
+def load_run(
+    run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
+) -> LoadedRun:
+    """The model of a run folder. Reads nothing else.
 
+    `device` auto is the GPU where there is one, else the CPU, whatever the run was trained on.
     Raises ValueError (no run folder, a layer that is not there any more), ConfigError (damaged
-    configuration), CheckpointError (none yet, damaged) and RunFolderError (no task.json, damaged).
+    configuration, no CUDA device), CheckpointError (none yet, damaged) and RunFolderError (no
+    task.json, damaged).
     """
+    place = find_device(device)
     run_folder = Path(run_folder)
     if not (run_folder / "config.yaml").is_file():
         raise ValueError(f"{run_folder}: is not a run folder (no config.yaml)")
@@ -70,7 +76,10 @@ def load_run(run_folder: Path, checkpoint: CheckpointName = "best") -> LoadedRun
     weights = Checkpoints(run_folder).load(checkpoint)
     task, symbols, labels = read_task(run_folder)
     language = None if config.task.kind == "files" else load_language(config.task.model_dump())
-    model: nn.Module = build_model(config.model, len(symbols) + 1, len(labels) + 1)
+    # Weights that the checkpoint replaces: not drawn from torch's default generator.
+    model: nn.Module = build_model(
+        config.model, len(symbols) + 1, len(labels) + 1, torch.Generator()
+    )
     if config.precision == "64-true":
         model = model.double()
     try:
@@ -78,20 +87,21 @@ def load_run(run_folder: Path, checkpoint: CheckpointName = "best") -> LoadedRun
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()  # torch lists every tensor
         raise ValueError(f"{run_folder}: the weights do not fit config.yaml: {reason}") from None
-    use_gpu = config.device != "cpu" and torch.cuda.is_available()
-    device = torch.device("cuda", 0) if use_gpu else torch.device("cpu")
-    model = model.to(device).eval()
+    model = model.to(place).eval()
     return LoadedRun(
-        run_folder, config, task, symbols, labels, language, model, weights.step, device
+        run_folder, config, task, symbols, labels, language, model, weights.step, place
     )
 
 
 def evaluate_run(run: LoadedRun) -> dict[str, Accuracy]:
     """Accuracy on the run's own held-out splits, drawn again from its seed.
 
-    Raises ValueError where the run was trained on files that are not there any more.
+    Raises ValueError where the run was trained on files that are not there any more, and
+    RunFolderError where they have changed.
     """
-    return evaluate_splits(run, load_run_task(run.config).splits)
+    task = load_run_task(run.config)
+    check_files(run.config, task, run.folder)
+    return evaluate_splits(run, task.splits)
 
 
 def other_language(run: LoadedRun, task: Mapping[str, Any]) -> FormalLanguage:

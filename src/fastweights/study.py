@@ -24,6 +24,7 @@ from fastweights.atomic import write_text
 from fastweights.experiments.formal_languages import Cell
 from fastweights.train.config import ConfigError, RunConfig, differences, load_config
 from fastweights.train.errors import RunFolderError
+from fastweights.train.lock import is_unused, locked_folder
 from fastweights.worker import Job, Status, Worker, stored_error
 
 POLL_S = 0.2
@@ -73,7 +74,7 @@ def plan_study(cells: Sequence[Cell], study_folder: Path) -> list[Job]:
     mistakes: list[str] = []
     for cell in cells:
         cell = cell._replace(config=spelled_out(cell.config))
-        find_device(cell.config)
+        find_device(cell.config.device)
         name = f"{cell.language}/{cell.model}/seed_{cell.seed}"
         job = Job(cell, study_folder / name, "new")
         if any(job.folder == other.folder for other in jobs):
@@ -110,8 +111,7 @@ def run_study(
     if count < 1:
         raise ValueError(f"workers must be >= 1, got {count}")
     study_folder = Path(study_folder)
-    study_folder.mkdir(parents=True, exist_ok=True)
-    with _locked(study_folder), _sigterm_as_ctrl_c():
+    with locked_folder(study_folder, "study"), _sigterm_as_ctrl_c():
         _write_cells(jobs, study_folder / "study.yaml")
         wanted = ("new", "stopped", "failed") if retry_failed else ("new", "stopped")
         queue = [job for job in jobs if job.status in wanted]
@@ -174,7 +174,7 @@ def _left_over(folder: Path) -> tuple[Status, str | None]:
         if (folder / "failure.json").is_file():
             return "failed", stored_error(folder)
         return "stopped", None
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and is_unused(folder)):
         raise RunFolderError(f"{folder}: is in the way: no run folder (no config.yaml)")
     return "new", None
 
@@ -239,26 +239,6 @@ def _stop(running: list[Worker]) -> None:
         worker.kill()
         worker.job.status = "stopped"
     running.clear()
-
-
-@contextlib.contextmanager
-def _locked(study_folder: Path) -> Iterator[None]:
-    """One study at a time in a folder; the system drops the lock when the process ends. There is
-    none on Windows and some network disks."""
-    with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            file = stack.enter_context((study_folder / ".lock").open("w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(
-                    f"{study_folder}: another fastweights study is running here"
-                ) from None
-            except OSError:
-                pass
-        yield
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ from typing import IO, Literal
 from fastweights.atomic import write_json
 from fastweights.experiments.formal_languages import Cell
 from fastweights.train.config import save_config
+from fastweights.train.errors import RunFolderError
+from fastweights.train.lock import locked_folder
 
 COMMAND = ("-m", "fastweights", "train", "--stop-at-eof", "--resume")
 """What a worker's Python runs, before the run folder."""
@@ -88,7 +90,11 @@ class Worker:
                 job.error = stored_error(job.folder)
             else:
                 job.error = self._last_words(status)
-                with contextlib.suppress(OSError):
+                # Not where a worker of a study that was killed still holds the run: it can go on.
+                with (
+                    contextlib.suppress(OSError, RunFolderError),
+                    locked_folder(job.folder, "training"),
+                ):
                     write_json(job.folder / "failure.json", {"error": job.error})
         return True
 

@@ -37,3 +37,9 @@ def test_windows_come_from_the_configuration_then_from_the_language() -> None:
     assert find_windows("regex (ab)*", own) == ((1, 40), (1, 40), (41, 90))
     assert find_windows("counter_2", {}) == ((2, 100), (2, 100), (102, 200))
     assert find_windows("mine", {}) is None
+    published = {"task": {"kind": "formal_language", "variant": "published"}}
+    assert find_windows("reset_dyck_1", {}) == ((2, 50), (2, 50), (51, 100))
+    assert find_windows("reset_dyck_1", published) == ((2, 101), (2, 101), (51, 201))
+    assert find_windows("reset_dyck_1", {"protocol": "published"}) == find_windows(
+        "reset_dyck_1", published
+    )

@@ -62,6 +62,16 @@ def test_every_string_is_a_word_with_its_labels(name, variant):
 
 
 @pytest.mark.parametrize("name", list(LANGUAGES))
+@pytest.mark.parametrize("variant", ["strict", "published"])
+def test_no_string_lies_outside_the_windows_of_its_variant(name, variant):
+    language = smaller(name)
+    train, test = language.windows(variant)
+    splits = make_splits(language, variant, 2)
+    assert lengths(splits, "train", "validation", "bin0") <= set(range(train[0], train[1] + 1))
+    assert lengths(splits, "bin1") <= set(range(test[0], test[1] + 1))
+
+
+@pytest.mark.parametrize("name", list(LANGUAGES))
 def test_strict_sets_have_no_common_strings(name):
     language = smaller(name)
     splits = make_splits(language, "strict", 1)

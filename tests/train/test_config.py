@@ -127,6 +127,7 @@ def test_resolved_spells_out_what_the_protocol_decides() -> None:
         assert config.task.variant == config.protocol
     assert (strict.training.evaluate_every, strict.training.max_epochs) == (100, None)
     assert (published.training.evaluate_every, published.training.max_epochs) == (50, 300)
+    assert (strict.training.max_steps, published.training.max_steps) == (10_000, None)
     assert strict.resolved() == strict
 
 
@@ -158,6 +159,12 @@ def test_overrides_lie_over_the_file(tmp_path: Path) -> None:
         (b"a: [1\n", "not valid YAML"),
         (b"[" * 5000, "not valid YAML: maximum recursion depth exceeded"),
         (b"{[1, 2]: 3}\n", "not valid YAML: unhashable type: 'list'"),
+        (b"[a, b]: 1\n", "not valid YAML: unhashable type: 'list'"),
+        (b"seed: 2001-99-99\n", "not valid YAML: month must be in 1..12"),
+        (b"seed: !!bool maybe\n", "not valid YAML: 'maybe'"),
+        (b"seed: !!timestamp soon\n", "not valid YAML: "),
+        (b"seed: 1\x00\n", "not valid YAML: unacceptable character #x0000"),
+        (b"&a {training: *a}\n", "training.training: unknown key"),
         (b"- 1\n", "must hold key: value pairs, got list"),
         (b"\xff", "not UTF-8 at byte 0"),
         (b"training: {lr: -1}\n", "training.lr: must be > 0, got -1"),

@@ -3,9 +3,14 @@
 import errno
 import importlib.metadata
 import json
+import os
+import re
 import subprocess
 import threading
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 import torch
@@ -53,6 +58,42 @@ def test_metrics_that_cannot_be_opened(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(RunFolderError, match="metrics cannot be written: Is a directory"):
         Metrics(tmp_path)
+
+
+@pytest.mark.parametrize("first", ["_file", "_tensorboard"])
+def test_a_full_disk_when_closing_is_one_line_and_both_are_closed(
+    first: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def close(name: str) -> None:
+        closed.append(name)
+        if name == first:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    metrics = Metrics(tmp_path)
+    metrics.close()
+    metrics.close()
+    for name in ("_file", "_tensorboard"):
+        monkeypatch.setattr(metrics, name, SimpleNamespace(close=partial(close, name)))
+    line = rf"^{re.escape(str(tmp_path))}: metrics cannot be written: No space left on device$"
+    with pytest.raises(RunFolderError, match=line), metrics:
+        pass
+    assert closed == ["_file", "_tensorboard"]
+    with pytest.raises(KeyError, match="the first error"), metrics:
+        raise KeyError("the first error")
+
+
+def test_a_full_disk_when_flushing_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Metrics(tmp_path) as metrics:
+        monkeypatch.setattr("fastweights.train.log.os.fsync", refuse)
+        with pytest.raises(RunFolderError, match="metrics cannot be written: No space left"):
+            metrics.sync()
 
 
 def test_a_full_disk_in_a_thread_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fastweights.atomic import TEMPORARY_SUFFIX
 from fastweights.train import loop
 from fastweights.train.checkpoint import Checkpoints
 from fastweights.train.config import ConfigError, RunConfig, TrainingConfig, load_config
@@ -24,10 +25,12 @@ from fastweights.train.errors import (
     RunFolderError,
     TrainingInterrupted,
 )
+from fastweights.train.lock import LOCK_FILE, locked_folder
 from fastweights.train.loop import train
 from fastweights.train.optimizer import lr_at
 from fastweights.train.process import cpu_threads
 from fastweights.train.run_model import spelled_out
+from fastweights.train.task_file import read_task
 
 Make = Callable[..., RunConfig]
 LSTM = {"layer": "lstm"}
@@ -63,7 +66,7 @@ def test_a_run_leaves_a_folder_that_describes_itself(make_config: Make, tmp_path
     run = tmp_path / "a" / "run"
     config = make_config()
     result = train(config, run, progress=False)
-    assert {path.name for path in run.iterdir()} == {
+    assert {path.name for path in run.iterdir()} - {LOCK_FILE} == {
         "config.yaml",
         "task.json",
         "environment.json",
@@ -307,6 +310,31 @@ def test_a_folder_in_use_is_not_touched(make_config: Make, tmp_path: Path) -> No
     assert contents(tmp_path) == {"thesis.tex": b"mine"}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="flock")
+def test_one_process_at_a_time_in_a_folder(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config()
+    with monkeypatch.context() as patch:
+        at_step(patch, 7, send(signal.SIGINT))
+        with pytest.raises(TrainingInterrupted):
+            train(config, tmp_path, progress=False)
+    before = contents(tmp_path)
+    with locked_folder(tmp_path, "training"), pytest.raises(RunFolderError) as refused:
+        train(config, tmp_path, resume=True, progress=False)
+    assert str(refused.value) == f"{tmp_path}: another fastweights training is running here"
+    assert contents(tmp_path) == before
+    assert train(config, tmp_path, resume=True, progress=False)["steps"] == 24
+
+
+def test_what_a_kill_at_the_very_start_leaves_is_in_nobodys_way(
+    make_config: Make, tmp_path: Path
+) -> None:
+    (tmp_path / LOCK_FILE).touch()
+    (tmp_path / f".config.yaml.k3v9{TEMPORARY_SUFFIX}").write_text("seed:")
+    assert train(make_config(), tmp_path, progress=False)["steps"] == 24
+
+
 def test_nothing_to_resume(make_config: Make, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"no run to resume \(no config.yaml\)"):
         train(make_config(), tmp_path / "none", resume=True, progress=False)
@@ -372,12 +400,12 @@ def test_changed_data_are_noticed(
         at_step(patch, 7, send(signal.SIGINT))
         with pytest.raises(TrainingInterrupted):
             train(config, run, progress=False)
-    names = (run / "task.json").read_bytes()
+    names = read_task(run)
     (run / "task.json").unlink()
     (data / "train.tgt").write_text("00\n10\n1\n00\n")
     with pytest.raises(CheckpointError, match="the training data have changed since step 8"):
         train(config, run, resume=True, progress=False)
-    assert (run / "task.json").read_bytes() == names, "written again, as it was missing"
+    assert read_task(run) == names, "written again, as it was missing"
     (data / "train.src").write_text("bc\ncb\nc\nbb\n")  # the same ids
     (data / "train.tgt").write_text("01\n10\n1\n00\n")
     with pytest.raises(RunFolderError, match=r"task\.json: the symbols are a b there, .* b c$"):

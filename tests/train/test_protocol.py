@@ -75,3 +75,9 @@ def test_epochs_limit_the_steps(make_config: Callable[..., RunConfig]) -> None:
     assert (protocol.max_steps, protocol.last_reason) == (15, "max_epochs")
     protocol = Protocol(make_config(training={"max_epochs": 30}), 5)
     assert (protocol.max_steps, protocol.last_reason) == (24, "max_steps")
+
+
+def test_the_published_run_is_300_epochs_long() -> None:
+    """157 steps an epoch: 10,000 strings in batches of 64."""
+    protocol = Protocol(RunConfig(protocol="published").resolved(), steps_per_epoch=157)
+    assert (protocol.max_steps, protocol.last_reason) == (47_100, "max_epochs")

@@ -42,18 +42,25 @@ def add_options(parser: Parser) -> None:
         metavar="N",
         help="measure the horizon, too: sequence accuracy on strings of these lengths",
     )
-    add_checkpoint_option(parser)
+    add_loading_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; accuracies from 0 to 1")
 
 
-def add_checkpoint_option(parser: Parser) -> None:
-    """`--checkpoint best|last`."""
+def add_loading_options(parser: Parser) -> None:
+    """`--checkpoint best|last` and `--device auto|cpu|cuda`."""
     parser.add_argument(
         "--checkpoint",
         type=name_in("checkpoint", ("best", "last")),
         default="best",
         metavar="{best,last}",
         help="which weights (default: best)",
+    )
+    parser.add_argument(
+        "--device",
+        type=name_in("device", ("auto", "cpu", "cuda")),
+        default="auto",
+        metavar="{auto,cpu,cuda}",
+        help="auto: cuda where there is a GPU, else cpu (default: auto)",
     )
 
 
@@ -63,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--length needs a language, which --files does not have")
     from fastweights.evaluate import load_run
 
-    loaded = load_run(arguments.run_folder, arguments.checkpoint)
+    loaded = load_run(arguments.run_folder, arguments.checkpoint, arguments.device)
     measured = _measure(loaded, arguments)
     if arguments.json:
         print(json.dumps(measured, indent=2))

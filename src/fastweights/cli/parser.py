@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fastweights.train.config import near_names
+from fastweights.near_names import near_names
 
 
 class Parser(argparse.ArgumentParser):

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastweights.cli.evaluate import add_checkpoint_option
+from fastweights.cli.evaluate import add_loading_options
 from fastweights.cli.parser import Parser, path
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_options(parser: Parser) -> None:
         help="one character a symbol, or symbols separated by spaces; -: standard input, a string "
         "a line",
     )
-    add_checkpoint_option(parser)
+    add_loading_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, a list of lists")
 
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fastweights.evaluate import load_run, predict
     from fastweights.tasks.formal.files import split_symbols
 
-    loaded = load_run(arguments.run_folder, arguments.checkpoint)
+    loaded = load_run(arguments.run_folder, arguments.checkpoint, arguments.device)
     found = []
     for number, text in enumerate(texts, start=1):
         try:

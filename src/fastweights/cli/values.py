@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fastweights.train.config import near_names
+from fastweights.near_names import near_names
 
 
 def parse_value(text: str) -> Any:

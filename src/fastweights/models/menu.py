@@ -2,8 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
-from difflib import get_close_matches
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -26,6 +25,7 @@ from fastweights.models.block import (
     ResidualBlock,
 )
 from fastweights.models.sequence_model import Embedding, SequenceModel
+from fastweights.near_names import check_name
 
 SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
     "lstm": LSTM,
@@ -51,9 +51,6 @@ PUBLISHED_BLOCK = {
     "softmax_attention": "post_norm",
     "srwm": "normed_residual",
 }
-
-
-Entry = TypeVar("Entry")
 
 
 class ModelSettings(Protocol):
@@ -85,7 +82,8 @@ def layer_options(layer: str, options: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: on an unknown layer, an unknown option (with the near names) or a value of the
             wrong type.
     """
-    signature = inspect.signature(_choose(layer, SEQUENCE_LAYERS, "layer"))
+    check_name(layer, SEQUENCE_LAYERS, "layer")
+    signature = inspect.signature(SEQUENCE_LAYERS[layer])
     parameters = {
         name: parameter
         for name, parameter in signature.parameters.items()
@@ -93,9 +91,9 @@ def layer_options(layer: str, options: Mapping[str, Any]) -> dict[str, Any]:
     }
     resolved = {name: parameter.default for name, parameter in parameters.items()}
     for name, value in options.items():
-        annotation = _choose(name, parameters, f"option of layer {layer}").annotation
+        check_name(name, parameters, f"option of layer {layer}")
         try:
-            resolved[name] = TypeAdapter(annotation).validate_python(value)
+            resolved[name] = TypeAdapter(parameters[name].annotation).validate_python(value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise ValueError(f"layer_options.{name} of {layer}: {reason}, got {value!r}") from None
@@ -120,7 +118,7 @@ def build_model(
     """
     options = layer_options(settings.layer, settings.layer_options)
     block = settings.block or published_block(settings.layer)
-    _choose(block, BLOCKS, "block")
+    check_name(block, BLOCKS, "block")
     dim, dropout = settings.dim, settings.dropout
     blocks: list[Block] = []
     for _ in range(settings.num_layers):
@@ -139,11 +137,3 @@ def build_model(
         embedding=settings.embedding,
         generator=generator,
     )
-
-
-def _choose(name: str, menu: Mapping[str, Entry], what: str) -> Entry:
-    if name not in menu:
-        near = get_close_matches(name, menu, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown {what} {name!r}{hint} (there are: {', '.join(menu)})")
-    return menu[name]

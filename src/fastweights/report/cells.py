@@ -71,9 +71,10 @@ class Study:
         return self.cells.get((language, model)) or Cell(language, model, ())
 
     def windows(self, language: str) -> Windows | None:
-        """Length windows of a language, None where they are not known."""
-        configs = (run.config for run in self.runs if run.language == language)
-        return find_windows(language, next(configs, {}))
+        """Length windows of a language, None where they are not known or runs differ in them."""
+        configs = [run.config for run in self.runs if run.language == language]
+        first, *others = [find_windows(language, config) for config in configs or [{}]]
+        return first if all(other == first for other in others) else None
 
     @property
     def curve_split(self) -> str:

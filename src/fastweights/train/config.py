@@ -25,16 +25,17 @@ from pydantic import (
 )
 
 from fastweights.atomic import write_text
-from fastweights.train.messages import near_names as near_names
 from fastweights.train.messages import validation_errors_one_line
 
 Variant = Literal["strict", "published"]
+Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
 LayerOption = StrictBool | StrictInt | StrictFloat | StrictStr | None
 
 PUBLISHED_EVALUATE_EVERY = 50
 STRICT_EVALUATE_EVERY = 100
 PUBLISHED_MAX_EPOCHS = 300
+STRICT_MAX_STEPS = 10_000
 
 
 class ConfigError(ValueError):
@@ -157,7 +158,12 @@ class TrainingConfig(Frozen):
 
     lr: float = Field(default=3e-3, gt=0, description="learning rate of Adam")
     batch_size: int = Field(default=64, gt=0, description="sequences a step")
-    max_steps: int = Field(default=10_000, gt=0, description="optimizer steps at most")
+    max_steps: int | None = Field(
+        default=None,
+        gt=0,
+        description="optimizer steps at most "
+        f"(default: {STRICT_MAX_STEPS} under strict, no limit under published)",
+    )
     max_epochs: int | None = Field(
         default=None,
         gt=0,
@@ -207,9 +213,7 @@ class RunConfig(Frozen):
     seed: int = Field(
         default=1, ge=0, lt=2**63, description="seed of data, initial weights and order"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: cuda where there is a GPU, else cpu"
-    )
+    device: Device = Field(default="auto", description="auto: cuda where there is a GPU, else cpu")
     precision: Precision = Field(
         default="32-true", description="precision, as Lightning Fabric names it"
     )
@@ -252,6 +256,8 @@ class RunConfig(Frozen):
         if training.evaluate_every is None:
             every = PUBLISHED_EVALUATE_EVERY if published else STRICT_EVALUATE_EVERY
             training = training.model_copy(update={"evaluate_every": every})
+        if training.max_steps is None and not published:
+            training = training.model_copy(update={"max_steps": STRICT_MAX_STEPS})
         if training.max_epochs is None and published:
             training = training.model_copy(update={"max_epochs": PUBLISHED_MAX_EPOCHS})
         task = self.task
@@ -330,12 +336,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: not UTF-8 at byte {error.start}"]) from None
-    except (yaml.YAMLError, RecursionError, TypeError) as error:  # TypeError: a list as a key
+    except Exception as error:  # PyYAML lets out TypeError (a list as a key), ValueError (a date of
+        # month 99), RecursionError, and KeyError, AttributeError and IndexError (!!bool maybe)
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(
-            [f"{path}:{where} not valid YAML: {getattr(error, 'problem', None) or error}"]
-        ) from None
+        reason = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise ConfigError([f"{path}:{where} not valid YAML: {reason}"]) from None
     if values is None:
         return {}
     if not isinstance(values, dict):

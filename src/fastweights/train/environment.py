@@ -14,7 +14,7 @@ import torch
 
 import fastweights
 from fastweights.atomic import write_json
-from fastweights.train.config import ConfigError, RunConfig
+from fastweights.train.config import ConfigError, Device
 from fastweights.train.errors import RunFolderError
 
 VERSIONED = ("fastweights", "torch", "lightning-fabric", "safetensors", "numpy", "automata-lib")
@@ -35,12 +35,13 @@ def write_environment(
     write_json(path, now)
 
 
-def find_device(config: RunConfig) -> torch.device:
-    """Where a run computes. Raises ConfigError for a CUDA device that is not here."""
+def find_device(name: Device) -> torch.device:
+    """Where to compute; auto: cuda where there is a GPU, else cpu. Raises ConfigError for a CUDA
+    device that is not here."""
     available = torch.cuda.is_available()
-    if config.device == "cuda" and not available:
+    if name == "cuda" and not available:
         raise ConfigError(["device: 'cuda' was asked for, but there is no CUDA device here"])
-    return torch.device("cuda", 0) if available and config.device != "cpu" else torch.device("cpu")
+    return torch.device("cuda", 0) if available and name != "cpu" else torch.device("cpu")
 
 
 def environment(device: torch.device, num_threads: int) -> dict[str, Any]:

@@ -46,14 +46,25 @@ class Metrics:
             raise self._cannot_write(error) from None
 
     def sync(self) -> None:
-        """Flush the lines to the disk, before the checkpoint that relies on them."""
-        os.fsync(self._file.fileno())
+        """Flush the lines to the disk, before the checkpoint that relies on them.
+
+        Raises RunFolderError when they cannot be written (disk full).
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._cannot_write(error) from None
 
     def close(self) -> None:
-        """Close both files."""
-        with contextlib.suppress(OSError):  # every line has been flushed by write
-            self._file.close()
-            self._tensorboard.close()
+        """Close both files, the second also where the first cannot be; again: nothing happens.
+
+        Raises RunFolderError for what could not be written (disk full).
+        """
+        try:
+            with contextlib.closing(self._tensorboard):
+                self._file.close()
+        except OSError as error:
+            raise self._cannot_write(error) from None
 
     def _cannot_write(self, error: OSError) -> RunFolderError:
         reason = error.strerror or error
@@ -68,7 +79,11 @@ class Metrics:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RunFolderError:
+            if error is None:  # else that one is told
+                raise
 
 
 def cut_after(path: Path, step: int) -> None:

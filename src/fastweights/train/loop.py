@@ -26,6 +26,7 @@ from fastweights.train.config import ConfigError, RunConfig, save_config
 from fastweights.train.data import IGNORED, TrainingBatches, load_run_task
 from fastweights.train.environment import find_device, write_environment
 from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
+from fastweights.train.lock import locked_folder
 from fastweights.train.log import Metrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
 from fastweights.train.process import (
@@ -78,7 +79,8 @@ def train(
     """Train, select, evaluate once on every split and along the horizon; returns the result.
 
     A finished run that is resumed returns its result. Raises, one line each: ConfigError or
-    ValueError (values, names, no CUDA device), RunFolderError (folder in use, nothing to resume),
+    ValueError (values, names, no CUDA device), RunFolderError (folder in use, by another process
+    too; nothing to resume),
     CheckpointError (damaged, another configuration, disk full), NonFiniteLossError,
     TrainingInterrupted (Ctrl-C, SIGTERM; the run can be resumed). A run that failed leaves
     RUN/failure.json. Sets the number of CPU threads during the run, and seeds torch's default
@@ -88,7 +90,7 @@ def train(
     check_folder(run_folder, resume)
     if resume and (run_folder / "result.json").exists():
         return finished_result(config, run_folder)
-    device = find_device(config)
+    device = find_device(config.device)
     with (
         cpu_threads(config.num_threads),
         default_generators(config.seed, device),
@@ -99,21 +101,22 @@ def train(
         task = load_run_task(config)
         model = build_run_model(config, task)
         _check_splits(config, task)
-        last = last_checkpoint(config, run_folder) if resume else None
-        run_folder.mkdir(parents=True, exist_ok=True)
-        (run_folder / "failure.json").unlink(missing_ok=True)
-        try:
-            save_config(config, run_folder / "config.yaml")
-            write_task(config, task, run_folder)
-            write_environment(
-                run_folder, device, torch.get_num_threads(), last.step if last else None
-            )
-            with Metrics(run_folder, last.step if last else (0 if resume else None)) as metrics:
-                run = _Run(config, run_folder, task, model, device, metrics, signals)
-                return run.finish(last, progress)
-        except Exception as error:
-            write_failure(run_folder, error)
-            raise
+        with locked_folder(run_folder, "training"):
+            check_folder(run_folder, resume)  # another process may have come and gone meanwhile
+            last = last_checkpoint(config, run_folder) if resume else None
+            (run_folder / "failure.json").unlink(missing_ok=True)
+            try:
+                save_config(config, run_folder / "config.yaml")
+                write_task(config, task, run_folder)
+                write_environment(
+                    run_folder, device, torch.get_num_threads(), last.step if last else None
+                )
+                with Metrics(run_folder, last.step if last else (0 if resume else None)) as metrics:
+                    run = _Run(config, run_folder, task, model, device, metrics, signals)
+                    return run.finish(last, progress)
+            except Exception as error:
+                write_failure(run_folder, error)
+                raise
 
 
 class _Run:
@@ -148,6 +151,7 @@ class _Run:
         bar = ProgressBar(int(self.protocol.max_steps), self.state.step, progress)
         try:
             self._train(bar)
+            self.metrics.close()  # what cannot be written is told before the run counts as done
             return self._conclude()
         except TrainingInterrupted:
             hint = RESUME_HINT.format(run_folder=self.run_folder)

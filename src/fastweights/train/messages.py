@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
-from collections.abc import Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+
+from fastweights.near_names import near_names
 
 _RULES = {
     "greater_than": "must be > {gt:g}, got {input}",
@@ -62,15 +62,6 @@ def validation_errors_one_line(error: ValidationError, root: type[BaseModel]) ->
             name = f"{name}.{inner}" if name else inner
         lines.setdefault(name, " ".join(message.split()))
     return [f"{name}: {message}" if name else message for name, message in lines.items()]
-
-
-def near_names(name: str, known: Sequence[str], otherwise_all: bool = True) -> str:
-    """`; did you mean 'lr'?`, or all the known names when none is near (or nothing)."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    near = near or [other for other in known if other.startswith(name[:3]) and len(name) > 2]
-    if near:
-        return "; did you mean " + " or ".join(repr(other) for other in near) + "?"
-    return f"; known: {', '.join(known)}" if otherwise_all and known else ""
 
 
 def _shown(value: Any) -> str:

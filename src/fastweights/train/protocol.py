@@ -61,7 +61,9 @@ class Protocol:
         self.steps_per_epoch = steps_per_epoch
         self.patience, self.stop_nats = training.patience, training.stop_nats
         epochs = training.max_epochs
-        self.max_steps = min(training.max_steps, epochs * steps_per_epoch if epochs else math.inf)
+        self.max_steps = min(
+            training.max_steps or math.inf, epochs * steps_per_epoch if epochs else math.inf
+        )
         self.last_reason = "max_steps" if self.max_steps == training.max_steps else "max_epochs"
 
     def evaluates_at(self, step: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import RunConfig, differences, load_config
 from fastweights.train.errors import CheckpointError, RunFolderError
+from fastweights.train.lock import is_unused
 
 MAY_DIFFER = ("device", "num_threads")
 """What a resumed run may change: where it computes, not what."""
@@ -19,8 +20,7 @@ def check_folder(run_folder: Path, resume: bool) -> None:
     """Raise RunFolderError unless the folder is new (or empty), or holds a run to resume."""
     if run_folder.exists() and not run_folder.is_dir():
         raise RunFolderError(f"{run_folder}: is not a folder")
-    empty = not run_folder.exists() or not any(run_folder.iterdir())
-    if not resume and not empty:
+    if not resume and not is_unused(run_folder):
         raise RunFolderError(f"{run_folder}: is not empty; resume the run or name another folder")
     if resume and not (run_folder / "config.yaml").exists():
         raise RunFolderError(f"{run_folder}: no run to resume (no config.yaml)")

@@ -3,13 +3,16 @@ the user gave, so that the run can be read where the user's own files are not.""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from fastweights.atomic import write_bytes, write_json
+from fastweights.tasks.formal.language import Example
 from fastweights.tasks.formal.menu import Task
-from fastweights.train.config import DfaTask, RunConfig
+from fastweights.train.config import DfaTask, FilesTask, RunConfig
 from fastweights.train.errors import RunFolderError
 
 
@@ -22,10 +25,11 @@ class TaskNames(NamedTuple):
 
 
 def write_task(config: RunConfig, task: Task, run_folder: Path) -> None:
-    """Write task.json, and automaton.* for a task of kind dfa, unless they are there.
+    """Write task.json, with checksums of the user's own strings, and automaton.* for a task of kind
+    dfa, unless they are there.
 
     Raises RunFolderError where task.json has other symbols or labels than the task: the ids of the
-    weights would mean something else.
+    weights would mean something else; and for other strings in the user's files.
     """
     if (run_folder / "task.json").exists():
         there = read_task(run_folder)
@@ -36,11 +40,27 @@ def write_task(config: RunConfig, task: Task, run_folder: Path) -> None:
                     f"{run_folder / 'task.json'}: the {kind} are {' '.join(old)} there, "
                     f"those of the data are {' '.join(new)}"
                 )
+        check_files(config, task, run_folder)
         return
     if isinstance(config.task, DfaTask):
         write_bytes(_automaton(config.task, run_folder), config.task.path.read_bytes())
     names = TaskNames(task.name, task.symbols, task.labels)
-    write_json(run_folder / "task.json", names._asdict())
+    checksums = {"checksums": _checksums(task)} if isinstance(config.task, FilesTask) else {}
+    write_json(run_folder / "task.json", {**names._asdict(), **checksums})
+
+
+def check_files(config: RunConfig, task: Task, run_folder: Path) -> None:
+    """Raise RunFolderError where the user's files hold other strings than when the run began."""
+    if not isinstance(config.task, FilesTask):
+        return
+    then = json.loads((run_folder / "task.json").read_text(encoding="utf-8")).get("checksums")
+    now = _checksums(task)
+    if isinstance(then, dict) and then != now:
+        changed = [name for name in (*now, *then) if then.get(name) != now.get(name)]
+        raise RunFolderError(
+            f"{config.task.folder}: the files have changed since the run {run_folder} began: "
+            f"{', '.join(dict.fromkeys(changed))}"
+        )
 
 
 def read_task(run_folder: Path) -> TaskNames:
@@ -64,6 +84,18 @@ def own_automaton(config: RunConfig, run_folder: Path) -> RunConfig:
         return config
     task = config.task.model_copy(update={"path": _automaton(config.task, run_folder)})
     return config.model_copy(update={"task": task})
+
+
+def _checksums(task: Task) -> dict[str, str]:
+    """SHA-256 of each split's strings and labels, in their order."""
+    return {name: _checksum(examples) for name, examples in task.splits.items()}
+
+
+def _checksum(examples: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(f"{' '.join(example.inputs)}\t{' '.join(example.targets)}\n".encode())
+    return digest.hexdigest()
 
 
 def _automaton(task: DfaTask, run_folder: Path) -> Path:

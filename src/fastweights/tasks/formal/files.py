@@ -12,8 +12,8 @@ from random import Random
 from typing import NamedTuple
 
 from fastweights.atomic import write_text
-from fastweights.tasks.formal.language import Example, String
-from fastweights.tasks.formal.splits import Splits, Variant
+from fastweights.tasks.formal.language import Example, String, Variant
+from fastweights.tasks.formal.splits import Splits
 
 VALIDATION_SHARE = 0.1
 PUBLISHED_NAMES = {"train": "train_50", "bin0": "valid_50", "bin1": "test_50"}

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import product
 from random import Random
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import torch
 
 String = tuple[str, ...]
 Window = tuple[int, int]
+Variant = Literal["strict", "published"]
 
 
 class Example(NamedTuple):
@@ -86,6 +87,10 @@ class FormalLanguage(ABC):
     def words_of_length(self, length: int) -> Iterator[String]:
         """Every word of that length: by trying all strings, unless the language knows better."""
         return (word for word in product(self.symbols, repeat=length) if self.accepts(word))
+
+    def windows(self, variant: Variant) -> tuple[Window, Window]:
+        """Shortest and longest strings of a variant's sets: train, validation and Bin0; Bin1."""
+        return self.train_window, self.test_window
 
     def sample(self, length_window: Window, generator: torch.Generator) -> String:
         """One word as the published generator draws it. Raises ValueError for an empty window."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fastweights.near_names import check_name
 from fastweights.tasks.formal.counter import Counter2, Counter3
 from fastweights.tasks.formal.dyck import Dyck1, Shuffle2
 from fastweights.tasks.formal.files import read_folder
@@ -103,12 +103,3 @@ def find_language(name: str) -> FormalLanguage:
     """The language of the menu with that name. Raises ValueError with the near names."""
     check_name(name, LANGUAGES, "language")
     return LANGUAGES[name]
-
-
-def check_name(name: str, known: Collection[str], what: str) -> None:
-    """Raise ValueError with the near names of `known`, or all of them, if `name` is not there."""
-    if name in known:
-        return
-    near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    raise ValueError(f"unknown {what} {name!r}; {hint}")

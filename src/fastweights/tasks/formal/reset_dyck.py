@@ -8,7 +8,7 @@ from math import comb
 from random import Random
 
 from fastweights.tasks.formal.dyck import catalan, draw_balanced, draw_nested, is_balanced
-from fastweights.tasks.formal.language import FormalLanguage, String, Window
+from fastweights.tasks.formal.language import FormalLanguage, String, Variant, Window
 
 STOP_PROBABILITY = 1 / 3
 
@@ -62,6 +62,12 @@ class ResetDyck1(FormalLanguage):
             num_prefixes(length - 1 - size) * catalan(size // 2) for size in after if size % 2 == 0
         )
         return count + (catalan(length // 2) if length % 2 == 0 else 0)
+
+    def windows(self, variant: Variant) -> tuple[Window, Window]:
+        train, test = self.train_window, self.test_window
+        if variant == "strict":
+            return train, test
+        return (train[0], 2 * train[1] + 1), (test[0], 2 * test[1] + 1)
 
     def draw(self, length_window: Window, random: Random) -> String:
         low, high = length_window

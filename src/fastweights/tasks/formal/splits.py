@@ -7,11 +7,16 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
-from fastweights.tasks.formal.language import Example, FormalLanguage, String, Window, describe
-
-Variant = Literal["strict", "published"]
+from fastweights.tasks.formal.language import (
+    Example,
+    FormalLanguage,
+    String,
+    Variant,
+    Window,
+    describe,
+)
 
 
 class Splits(NamedTuple):
