@@ -1,5 +1,6 @@
 """What the README and the pages in docs/ tell a reader to type works."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 
 import fastweights.cli.study as study_command
 from fastweights.cli import main
+from fastweights.report import build_report
 from fastweights.study import plan_study
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "formal-languages"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -63,3 +66,19 @@ def write_inputs(folder: Path) -> None:
     ]
     (folder / "my-data" / "train.src").write_text("\n".join(sources) + "\n")
     (folder / "my-data" / "train.tgt").write_text("\n".join(targets) + "\n")
+
+
+def test_the_readmes_table_is_that_of_the_committed_report() -> None:
+    """And the report is what its command makes of the committed runs."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    report = (RESULTS / "report.md").read_text("utf-8")
+    rows = [line for line in readme.splitlines() if line.startswith("| ")]
+    assert len(rows) > 8
+    assert all(row in report for row in rows)
+
+
+def test_the_committed_report_can_be_made_again(tmp_path: Path) -> None:
+    build_report(RESULTS, tmp_path)
+    again = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    committed = json.loads((RESULTS / "report.json").read_text("utf-8"))
+    assert {**again, "command": committed["command"]} == committed

@@ -44,13 +44,18 @@ _CAPTIONS = {
 
 def title(study: Study) -> str:
     """What was compared, in numbers."""
-    seeds = len({run.seed for run in study.runs})
     counts = [
-        (len(study.languages), "language", language_name(study.languages[0]).markdown),
-        (len(study.models), "model", model_name(study.models[0]).markdown),
-        (seeds, "seed", f"seed {study.runs[0].seed}"),
+        (len(study.languages), "languages", language_name(study.languages[0]).markdown),
+        (len(study.models), "models", model_name(study.models[0]).markdown),
     ]
-    parts = [only if number == 1 else f"{number} {what}s" for number, what, only in counts]
+    parts = [only if number == 1 else f"{number} {what}" for number, what, only in counts]
+    seeds = [len({run.seed for run in cell.runs}) for cell in study.cells.values()]
+    if len({run.seed for run in study.runs}) == 1:
+        parts.append(f"seed {study.runs[0].seed}")
+    elif min(seeds) == max(seeds):
+        parts.append(f"{seeds[0]} seeds")
+    else:
+        parts.append(f"{min(seeds)} to {max(seeds)} seeds")
     return "Length generalisation: " + " × ".join(parts)
 
 
