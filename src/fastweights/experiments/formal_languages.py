@@ -48,6 +48,7 @@ LANGUAGE_SETTINGS: dict[str, dict[str, Any]] = {
 TUNED: dict[tuple[str, str], dict[str, Any]] = {
     ("aa_star", "srwm"): {"training": {"lr": 1e-2}},
     ("abab_star", "srwm"): {"training": {"lr": 2e-2}},
+    ("shuffle_2", "lstm"): {"training": {"lr": 2e-2}},
     ("reset_dyck_1", "lstm"): {"training": {"stop_nats": 0.0, "max_steps": 6000}},
 }
 
