@@ -21,7 +21,7 @@ def test_page_says_what_the_folders_say(study: Path) -> None:
     path = build_report(study)
     assert path == study / "report.md"
     page = path.read_text()
-    assert page.startswith("# Length generalisation: 2 languages × 2 models × 3 seeds\n")
+    assert page.startswith("# Length generalisation: 2 languages × 2 models × 2 to 3 seeds\n")
     assert "Models were selected on the validation split" in page
     assert "commit 0123456789ab" in page
     assert "started_at" not in page and "2030" not in page
