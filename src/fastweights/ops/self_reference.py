@@ -62,8 +62,8 @@ def self_reference_recurrent(
 ) -> tuple[Tensor, SelfReferenceState]:
     """The loop over steps, with autograd: the reference.
 
-    The batch is kept as the last axis inside: products over a long contiguous axis are about ten
-    times faster on a CPU than many small matrix products.
+    The batch is kept as the last axis inside: on a CPU, products over a long contiguous axis are
+    much faster than many small matrix products.
 
     Args:
         x: `[B, T, H, D]`, raw: no normalisation and no feature map.

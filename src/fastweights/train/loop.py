@@ -80,11 +80,10 @@ def train(
 
     A finished run that is resumed returns its result. Raises, one line each: ConfigError or
     ValueError (values, names, no CUDA device), RunFolderError (folder in use, by another process
-    too; nothing to resume),
-    CheckpointError (damaged, another configuration, disk full), NonFiniteLossError,
-    TrainingInterrupted (Ctrl-C, SIGTERM; the run can be resumed). A run that failed leaves
-    RUN/failure.json. Sets the number of CPU threads during the run, and seeds torch's default
-    generators (dropout has no other) inside a fork that puts them back.
+    too; nothing to resume), CheckpointError (damaged, another configuration, disk full),
+    NonFiniteLossError, TrainingInterrupted (Ctrl-C, SIGTERM; the run can be resumed). A run that
+    failed leaves RUN/failure.json. Sets the number of CPU threads during the run, and seeds torch's
+    default generators (dropout has no other) inside a fork that puts them back.
     """
     config, run_folder = spelled_out(config), Path(run_folder)
     check_folder(run_folder, resume)

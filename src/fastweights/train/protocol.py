@@ -26,10 +26,6 @@ class Selection:
     lowest_nats: float = math.inf
     evaluations_without_improvement: int = 0
 
-    def as_dict(self) -> dict[str, Any]:
-        """The fields by name."""
-        return dataclasses.asdict(self)
-
     def update(self, step: int, accuracy: float, nats_per_token: float) -> bool:
         """Take in an evaluation; True if it is the best so far.
 

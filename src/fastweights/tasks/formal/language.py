@@ -26,7 +26,7 @@ class Example(NamedTuple):
 def python_random(generator: torch.Generator) -> Random:
     """A `random.Random` seeded with one draw of `generator`.
 
-    Strings are built symbol by symbol in Python, where one `torch` draw a symbol costs 50 times
+    Strings are built symbol by symbol in Python, where one `torch` draw a symbol costs far
     more than one of `random`.
     """
     import torch
