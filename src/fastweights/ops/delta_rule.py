@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from fastweights.kernels.backend import Backend, resolve_backend
 from fastweights.ops.chunks import balanced_chunk, merge_chunks, split_chunks
+from fastweights.ops.mask import check_mask
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 
@@ -28,15 +29,30 @@ def delta_rule(
     beta: Tensor,
     memory: Tensor | None = None,
     *,
+    mask: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """q, k [B, T, H, K], v [B, T, H, V], beta [B, T, H], memory [B, H, K, V] (None: zeros).
 
-    Returns y [B, T, H, V] and the memory after the last step. T = 1 runs the step, any other T
-    the chunk form. Raises ValueError for shapes that do not fit and for a missing backend.
+    A step where mask [B, T] is False leaves the memory as it was and reads 0.
+
+    Returns y [B, T, H, V] and the memory after the last step. Backend "cpu" is a fused loop over
+    steps; "torch" runs the step for T = 1 and the chunk form for any other T. Raises ValueError for
+    shapes that do not fit and for a missing backend.
     """
     _check_shapes(q, k, v, beta, memory, "B T H")
-    resolve_backend(backend, "delta_rule", q)
+    if mask is not None:
+        check_mask(mask, v)
+        beta = beta.masked_fill(~mask[..., None], 0)
+        y, memory = delta_rule(q, k, v, beta, memory, backend=backend)
+        return y.masked_fill(~mask[..., None, None], 0), memory
+    dtype = widest_dtype(q, k, v, beta, memory)
+    if resolve_backend(backend, "delta_rule", q.device, dtype) == "cpu":
+        from fastweights.kernels.cpu import delta_rule as kernel
+
+        S = _initial_memory(k[:, 0], v[:, 0], memory, dtype)
+        y, S = kernel.delta_rule(q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype), S)
+        return y.to(q.dtype), S
     if q.shape[1] > 1:
         return delta_rule_chunk(q, k, v, beta, memory)
     y, memory = delta_rule_step(q[:, 0], k[:, 0], v[:, 0], beta[:, 0], memory)

@@ -71,7 +71,7 @@ def e_lstm(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "e_lstm", z)
+    resolve_backend(backend, "e_lstm", z.device, widest_dtype(z, f, cell))
     if z.dim() != 3 or not z.shape[1] or f.shape != z.shape:
         raise ValueError(
             f"e_lstm: z and f must be [B, T, D], T >= 1, got {list(z.shape)} and {list(f.shape)}"

@@ -45,7 +45,8 @@ def linear_attention(
     the chunk form. Raises ValueError for shapes that do not fit and for a missing backend.
     """
     _check_shapes(q, k, v, state, "B T H")
-    resolve_backend(backend, "linear_attention", q)
+    dtype = widest_dtype(q, k, v, *(state or ()))
+    resolve_backend(backend, "linear_attention", q.device, dtype)
     if q.shape[1] > 1:
         return linear_attention_chunk(q, k, v, state, normalize=normalize)
     y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)

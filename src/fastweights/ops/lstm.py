@@ -64,7 +64,7 @@ def lstm(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "lstm", x)
+    resolve_backend(backend, "lstm", x.device, x.dtype)
     width = weights.input.shape[-1]
     if x.dim() != 3 or not x.shape[1] or x.shape[-1] != width:
         raise ValueError(f"lstm: x must be [B, T, {width}], T >= 1, got {list(x.shape)}")

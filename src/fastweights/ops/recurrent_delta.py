@@ -140,7 +140,7 @@ def recurrent_delta(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "recurrent_delta", q)
+    resolve_backend(backend, "recurrent_delta", q.device, widest_dtype(q, k, v, beta_logit))
     return recurrent_delta_recurrent(
         q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta, state
     )

@@ -114,7 +114,7 @@ def self_reference(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "self_reference", x)
+    resolve_backend(backend, "self_reference", x.device, widest_dtype(x, *state))
     return self_reference_recurrent(x, state)
 
 

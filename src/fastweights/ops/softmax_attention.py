@@ -61,7 +61,7 @@ def softmax_attention(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "softmax_attention", q)
+    resolve_backend(backend, "softmax_attention", q.device, q.dtype)
     if q.dim() != 4 or not q.shape[1] or k.shape != q.shape or v.shape[:3] != q.shape[:3]:
         raise ValueError(
             "softmax_attention: q and k must be [B, T, H, K], v [B, T, H, V], T >= 1, "

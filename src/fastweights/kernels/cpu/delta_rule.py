@@ -1,0 +1,195 @@
+"""The delta rule, a loop over steps with a block of the memory in the first-level cache.
+
+Schlag, Irie, Schmidhuber (2021), Eq. 20-25; see `fastweights.ops.delta_rule`. The backward pass
+keeps no memory of a step: it starts from the last one and takes back each write,
+S_{t-1} = S_t - k_t u_t^T. Beyond its inputs it keeps V numbers a step and head (the errors
+v_t - k_t S_{t-1}) and the last memory.
+"""
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastweights.kernels.cpu.columns import column_lanes, pad_columns
+from fastweights.kernels.cpu.kernel import Kernel
+from fastweights.kernels.cpu.vectors import load, muladd, store, total, zeros
+
+
+def delta_rule(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor
+) -> tuple[Tensor, Tensor]:
+    """q, k [B, T, H, K], v [B, T, H, V], beta [B, T, H], memory [B, H, K, V], of one dtype,
+    float32 or float64 -> y [B, T, H, V] and the last memory."""
+    V = v.shape[-1]
+    lanes = column_lanes(V, v.dtype)
+    v, memory = pad_columns(v, lanes), pad_columns(memory, lanes)
+    y, memory, _ = _forward(q, k, v, beta, memory, lanes)
+    return y[..., :V], memory[..., :V]
+
+
+@torch.library.custom_op("fastweights::delta_rule", mutates_args=(), device_types="cpu")
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor, lanes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    y, last, error = _forward_shapes(q, k, v, beta, memory, lanes)
+    B, _, H, V = v.shape
+    forward, _ = _kernels(q.shape[-1], lanes, v.dtype)
+    work = 3 * q.shape[-1] * v.numel()
+    forward.run(
+        B * H * (V // lanes),
+        work,
+        [q, k, v, beta, memory, y, last, error],
+        scratch=(q.shape[-1], lanes),
+    )
+    return y, last, error
+
+
+@_forward.register_fake
+def _forward_shapes(
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor, lanes: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    return v.new_empty(v.shape), memory.new_empty(memory.shape), v.new_empty(v.shape)
+
+
+@torch.library.custom_op("fastweights::delta_rule_backward", mutates_args=(), device_types="cpu")
+def _backward(
+    q: Tensor,
+    k: Tensor,
+    beta: Tensor,
+    last: Tensor,
+    error: Tensor,
+    dy: Tensor,
+    d_last: Tensor,
+    lanes: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    B, T, H, V = error.shape
+    K = q.shape[-1]
+    blocks = V // lanes
+    dv, d_memory = error.new_empty(error.shape), last.new_empty(last.shape)
+    # One part a block of columns, added up below.
+    dq, dk = q.new_empty(blocks, B, T, H, K), q.new_empty(blocks, B, T, H, K)
+    d_beta = q.new_empty(blocks, B, T, H)
+    _, backward = _kernels(K, lanes, q.dtype)
+    backward.run(
+        B * H * blocks,
+        7 * K * error.numel(),
+        [
+            q, k, beta, last, error, pad_columns(dy, lanes), pad_columns(d_last, lanes),
+            dq, dk, dv, d_beta, d_memory,
+        ],
+        scratch=(2, K, lanes),
+    )  # fmt: skip
+    return _sum_blocks(dq), _sum_blocks(dk), dv, _sum_blocks(d_beta), d_memory
+
+
+@_backward.register_fake
+def _backward_shapes(
+    q: Tensor,
+    k: Tensor,
+    beta: Tensor,
+    last: Tensor,
+    error: Tensor,
+    dy: Tensor,
+    d_last: Tensor,
+    lanes: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    inputs = q, k, error, beta, last
+    return tuple(x.new_empty(x.shape) for x in inputs)  # type: ignore[return-value]
+
+
+def _save(ctx: Any, inputs: Any, output: Any) -> None:
+    q, k, _, beta, _, ctx.lanes = inputs
+    _, last, error = output
+    ctx.save_for_backward(q, k, beta, last, error)
+
+
+def _differentiate(ctx: Any, dy: Tensor, d_last: Tensor, d_error: Tensor) -> tuple[Any, ...]:
+    return *_backward(*ctx.saved_tensors, dy, d_last, ctx.lanes), None
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+
+
+def _sum_blocks(parts: Tensor) -> Tensor:
+    return parts[0] if len(parts) == 1 else parts.sum(0)
+
+
+@functools.cache
+def _kernels(K: int, W: int, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
+    """Forward and backward for keys of K numbers and blocks of W columns.
+
+    An item is one block of one memory.
+    """
+
+    def forward(
+        q: Any, k: Any, v: Any, beta: Any, initial: Any, y: Any, last: Any, error: Any,
+        S: Any, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        _, T, H, V = v.shape
+        for item in range(start, stop):
+            head, c = divmod(item, V // W)
+            b, h = divmod(head, H)
+            c *= W
+            prediction = zeros(v, W)  # k_t S_{t-1}
+            for a in range(K):
+                s = load(initial, (b, h, a, c), W)
+                store(S, (a, 0), s)
+                prediction = muladd(k[b, 0, h, a], s, prediction)
+            for t in range(T):
+                e = load(v, (b, t, h, c), W) - prediction
+                store(error, (b, t, h, c), e)
+                u = e * beta[b, t, h]
+                read = zeros(v, W)
+                prediction = zeros(v, W)
+                following = min(t + 1, T - 1)
+                for a in range(K):
+                    s = muladd(k[b, t, h, a], u, load(S, (a, 0), W))
+                    store(S, (a, 0), s)
+                    read = muladd(q[b, t, h, a], s, read)
+                    prediction = muladd(k[b, following, h, a], s, prediction)
+                store(y, (b, t, h, c), read)
+            for a in range(K):
+                store(last, (b, h, a, c), load(S, (a, 0), W))
+
+    def backward(
+        q: Any, k: Any, beta: Any, last: Any, error: Any, dy: Any, d_last: Any,
+        dq: Any, dk: Any, dv: Any, d_beta: Any, d_initial: Any,
+        scratch: Any, start: int, stop: int,
+    ) -> None:  # fmt: skip
+        _, T, H, V = error.shape
+        S, dS = scratch[0], scratch[1]
+        for item in range(start, stop):
+            head, block = divmod(item, V // W)
+            b, h = divmod(head, H)
+            c = block * W
+            for a in range(K):
+                store(S, (a, 0), load(last, (b, h, a, c), W))
+                store(dS, (a, 0), load(d_last, (b, h, a, c), W))
+            for t in range(T - 1, -1, -1):
+                e = load(error, (b, t, h, c), W)
+                u = e * beta[b, t, h]
+                dr = load(dy, (b, t, h, c), W)
+                du = zeros(error, W)
+                for a in range(K):
+                    s = load(S, (a, 0), W)
+                    g = muladd(q[b, t, h, a], dr, load(dS, (a, 0), W))
+                    dq[block, b, t, h, a] = total(s * dr)
+                    dk[block, b, t, h, a] = total(g * u)
+                    du = muladd(k[b, t, h, a], g, du)
+                    store(S, (a, 0), muladd(-k[b, t, h, a], u, s))
+                    store(dS, (a, 0), g)
+                de = du * beta[b, t, h]
+                d_beta[block, b, t, h] = total(du * e)
+                store(dv, (b, t, h, c), de)
+                for a in range(K):
+                    dk[block, b, t, h, a] -= total(load(S, (a, 0), W) * de)
+                    store(dS, (a, 0), muladd(-k[b, t, h, a], de, load(dS, (a, 0), W)))
+            for a in range(K):
+                store(d_initial, (b, h, a, c), load(dS, (a, 0), W))
+
+    sizes = f"key_dim {K}, {W} columns, {dtype}"
+    return Kernel(forward, f"delta_rule ({sizes})"), Kernel(
+        backward, f"delta_rule's backward pass ({sizes})"
+    )
