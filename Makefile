@@ -5,14 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Newer than pyproject.toml and constraints.lock: nothing to install.
 INSTALLED := $(VENV)/.installed
+INSTALLED_PEERS := $(VENV)/.installed-peers
 LOCK_FLAGS := --universal --all-extras --python-version 3.11 --no-emit-index-url --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test lint bench-cpu lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## train four layers on parity (minutes on two CPU cores), print the table
 	@$(BIN)/fastweights study demo --out runs/demo; status=$$?; \
@@ -26,9 +27,12 @@ lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+bench-cpu: $(INSTALLED_PEERS) ## measure the CPU kernels beside their peers into results/ (FLAGS=--help)
+	$(BIN)/python -m benchmarks.cpu_kernels $(FLAGS)
+
 clean: ## remove .venv and the caches; runs/ stays
 	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null \
@@ -58,14 +62,25 @@ endef
 HAVE_UV := [ -x $(BIN)/uv ] || \
   $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.lock uv
 
+COMMA := ,
+# $(call INSTALL,EXTRAS)
+define INSTALL
+$(USE_PIP_SETTINGS); \
+if { $(HAVE_UV); } && $(BIN)/uv pip install --python $(BIN)/python -c constraints.lock -e '.[$(1)]'; then :; \
+else \
+  echo "uv cannot install it; using pip, which is slower"; \
+  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.lock -e '.[$(1)]'; \
+fi
+endef
+
 $(INSTALLED): pyproject.toml constraints.lock | $(BIN)/python
 	@echo "installing fastweights and its dependencies into $(VENV)"
-	@$(USE_PIP_SETTINGS); \
-	if { $(HAVE_UV); } && $(BIN)/uv pip install --python $(BIN)/python -c constraints.lock -e '.[dev]'; then :; \
-	else \
-	  echo "uv cannot install it; using pip, which is slower"; \
-	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.lock -e '.[dev]'; \
-	fi
+	@$(call INSTALL,dev)
+	@touch $@
+
+$(INSTALLED_PEERS): $(INSTALLED)
+	@echo "installing what the benchmarks compare with into $(VENV)"
+	@$(call INSTALL,dev$(COMMA)benchmarks)
 	@touch $@
 
 # torch pins the CUDA libraries and Triton itself, each of its builds others: they are left out.

@@ -1,11 +1,12 @@
 """Linear attention: the step is the definition, every other form equals it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -18,8 +19,17 @@ from fastweights.ops.linear_attention import (
     linear_attention_step,
 )
 
-FORMS = [linear_attention, linear_attention_recurrent, linear_attention_chunk]
 CHUNK = 64
+SIZES = [(1, 1), (3, 5), (8, 8), (16, 24), (65, 5)]  # K, V
+
+
+def in_torch(*inputs: Any, **options: Any) -> tuple[Tensor, LinearAttentionState]:
+    """The bare op without its kernel."""
+    return linear_attention(*inputs, backend="torch", **options)
+
+
+FORMS = [linear_attention, in_torch, linear_attention_recurrent, linear_attention_chunk]
+KERNEL = partial(linear_attention, backend="cpu")
 
 
 def make_inputs(
@@ -41,6 +51,13 @@ def make_inputs(
     inputs = [normal(B, T, H, K).exp(), normal(B, T, H, K).exp(), normal(B, T, H, V)]
     inputs += [normal(B, H, K, V), normal(B, H, K).exp()]
     return [x.to(dtype) for x in inputs]
+
+
+def assert_near(got: list[Tensor], want: list[Tensor]) -> None:
+    """float64: within 1e-10, float32: 1e-5 of the largest entry of each tensor."""
+    for x, reference in zip(got, want, strict=True):
+        bound = 1e-10 if x.dtype == torch.float64 else 1e-5
+        assert (x - reference).abs().max() <= bound * reference.abs().max()
 
 
 def flat(form: Callable[..., Any], **options: Any) -> Callable[..., list[Tensor]]:
@@ -73,7 +90,7 @@ def with_gradients(form: Callable[..., Any], inputs: list[Tensor]) -> list[Tenso
     loss = sum(
         (x * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum() for x in results
     )
-    return [*results, *torch.autograd.grad(loss, leaves)]
+    return [*(x.detach() for x in results), *torch.autograd.grad(loss, leaves)]
 
 
 @pytest.mark.parametrize("form", [*FORMS, stream])
@@ -124,7 +141,7 @@ def test_gradcheck_across_chunks():
 def test_chunk_equals_recurrent_equals_steps(T, H, normalize):
     inputs = make_inputs(T=T, H=H, K=8, V=5)
     want = with_gradients(flat(linear_attention_recurrent, normalize=normalize), inputs)
-    for form in (linear_attention, linear_attention_chunk, stream):
+    for form in (linear_attention, in_torch, linear_attention_chunk, stream):
         got = with_gradients(flat(form, normalize=normalize), inputs)
         torch.testing.assert_close(got, want, atol=1e-10, rtol=1e-11)
 
@@ -271,10 +288,142 @@ def test_an_empty_sequence_is_refused(form):
         form(q[:, :0], k[:, :0], v[:, :0])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("K", "V"), SIZES)
+@pytest.mark.parametrize("T", [1, 2, 33, 130])
+def test_the_kernel_equals_the_reference(T, K, V, dtype):
+    for H, normalize in ((1, K > 1), (3, False)):  # one key: y does not depend on a normalised q
+        inputs = make_inputs(T=T, H=H, K=K, V=V, dtype=dtype)
+        reference = flat(linear_attention_recurrent, normalize=normalize)
+        want = with_gradients(reference, [x.double() for x in inputs])
+        assert_near(with_gradients(flat(KERNEL, normalize=normalize), inputs), want)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_a_long_sequence_of_positive_features_in_float32(normalize):
+    """The memory grows for 16,384 steps: what the first of them wrote is the last to be lost."""
+    q, k, v, *state = make_inputs(B=1, T=16_384, H=1, K=8, V=8, dtype=torch.float32)
+    inputs = [F.elu(q.log()) + 1, F.elu(k.log()) + 1, v, *state]
+    reference = flat(linear_attention_chunk, normalize=normalize)  # no loop: that takes a minute
+    want = with_gradients(reference, [x.double() for x in inputs])
+    assert_near(with_gradients(flat(KERNEL, normalize=normalize), inputs), want)
+
+
+@pytest.mark.parametrize("form", [linear_attention, in_torch])
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("T", [1, 9])
+def test_masked_steps_do_not_count(T, normalize, form):
+    """As if they were not there: the state, the other outputs and every gradient."""
+    inputs = make_inputs(B=3, T=T)
+    mask = torch.rand(3, T, generator=torch.Generator().manual_seed(0)) < 0.6
+    mask[0], mask[1] = False, True
+
+    def without_masked_steps(*inputs: Tensor) -> list[Tensor]:
+        y = torch.zeros_like(inputs[2])
+        states = []
+        for b, counted in enumerate(mask):
+            q, k, v, *state = (x[b : b + 1] for x in inputs)
+            if counted.any():
+                some = (x[:, counted] for x in (q, k, v))
+                read, *state = flat(linear_attention_recurrent, normalize=normalize)(*some, *state)
+                y[b, counted] = read[0]
+            states.append(state)
+        return [y, *(torch.cat(parts) for parts in zip(*states, strict=True))]
+
+    got = with_gradients(flat(form, normalize=normalize, mask=mask), inputs)
+    torch.testing.assert_close(got, with_gradients(without_masked_steps, inputs))
+    y, memory, key_sum = got[:3]
+    assert y[~mask].abs().max() == 0
+    assert torch.equal(memory[0], inputs[3][0]) and torch.equal(key_sum[0], inputs[4][0])
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 5), torch.ones(2, 4, dtype=torch.bool)])
+def test_a_mask_that_does_not_fit_is_named(mask):
+    q, k, v, *_ = make_inputs()
+    with pytest.raises(ValueError, match=r"mask must be bool \[2, 5\], got torch"):
+        linear_attention(q, k, v, mask=mask)
+
+
+def test_the_kernel_takes_views_of_one_projection():
+    *_, memory, key_sum = make_inputs(T=7, K=4, V=4)
+    projection = torch.randn(2, 7, 24, generator=torch.Generator().manual_seed(0)).double()
+
+    def split(form: Callable[..., Any]) -> Callable[..., list[Tensor]]:
+        return lambda x, *state: flat(form)(*x.unflatten(-1, (2, -1)).chunk(3, -1), *state)
+
+    for x in (projection, projection.mT.contiguous().mT):  # steps or features side by side
+        got = with_gradients(split(KERNEL), [x, memory, key_sum])
+        assert_near(got, with_gradients(split(linear_attention_recurrent), [x, memory, key_sum]))
+
+
+def test_nan_stays_in_its_sequence():
+    inputs = make_inputs(T=9, K=8, V=8)
+    want = with_gradients(flat(KERNEL), inputs)
+    inputs[1][0, 4, 0, 0] = torch.nan
+    got = with_gradients(flat(KERNEL), inputs)
+    assert all(torch.equal(x[1], y[1]) for x, y in zip(got, want, strict=True))
+    y, memory = got[:2]
+    assert y[0, 4:, 0].isnan().all() and memory[0, 0, 0].isnan().all()
+    assert torch.equal(y[0, :4], want[0][0, :4]) and torch.equal(y[0, :, 1], want[0][0, :, 1])
+
+
+@pytest.fixture
+def set_num_threads() -> Iterator[Callable[[int], None]]:
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)
+
+
+def test_the_number_of_threads_does_not_matter(set_num_threads):
+    inputs = make_inputs(B=3, T=300, K=16, V=16, dtype=torch.float32)
+    got = []
+    for threads in (1, 2):
+        set_num_threads(threads)
+        got.append(with_gradients(flat(KERNEL), inputs))
+    assert all(torch.equal(x, y) for x, y in zip(*got, strict=True))
+
+
+def test_the_kernel_is_a_well_behaved_operator():
+    from fastweights.kernels.cpu.linear_attention import _sum_rule
+
+    for K, V in ((8, 8), (3, 5)):
+        inputs = [x.requires_grad_() for x in make_inputs(K=K, V=V)[:4]]
+        for reverse in (False, True):
+            torch.library.opcheck(_sum_rule, (*inputs, reverse))
+
+
+def test_the_kernel_is_differentiable_twice():
+    inputs = [x.requires_grad_() for x in make_inputs(B=1, T=3, H=1, K=3, V=2)]
+    assert torch.autograd.gradgradcheck(flat(KERNEL, normalize=True), inputs)
+
+
+def test_compiled_without_a_break():
+    inputs = make_inputs(T=9, K=8, V=8)
+    compiled = torch.compile(flat(KERNEL, normalize=True), fullgraph=True, backend="aot_eager")
+    want = with_gradients(flat(KERNEL, normalize=True), inputs)
+    torch.testing.assert_close(with_gradients(compiled, inputs), want)
+
+
+def test_the_kernel_keeps_nothing_but_its_inputs():
+    inputs = [x.requires_grad_() for x in make_inputs(T=50)]
+    kept = set()
+
+    def pack(x: Tensor) -> Tensor:
+        kept.add(x.untyped_storage().data_ptr())
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        flat(KERNEL)(*inputs)
+    assert kept and kept <= {x.untyped_storage().data_ptr() for x in inputs}
+
+
 def test_backends():
     q, k, v, *_ = make_inputs()
-    torch.testing.assert_close(
-        linear_attention(q, k, v, backend="torch"), linear_attention(q, k, v)
-    )
-    with pytest.raises(ValueError, match=r"'triton' has no kernel for linear_attention .*on cpu"):
+    want = linear_attention(q, k, v, backend="cpu")
+    torch.testing.assert_close(linear_attention(q, k, v, backend="torch"), want)
+    assert torch.equal(linear_attention(q, k, v)[0], want[0])
+    with pytest.raises(ValueError, match=r"'triton' has no kernel for linear_attention"):
         linear_attention(q, k, v, backend="triton")
+    on_meta = (x.to("meta") for x in (q, k, v))
+    with pytest.raises(ValueError, match=r"'cpu' needs CPU tensors for linear_attention, .* meta"):
+        linear_attention(*on_meta, backend="cpu")

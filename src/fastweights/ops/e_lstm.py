@@ -5,10 +5,13 @@ the recurrence runs through the cell itself, element by element. The output gate
 the new cell and the input, so the layer computes it for all steps at once, outside this op.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.mask import check_mask
 from fastweights.ops.precision import widest_dtype
 
 
@@ -54,6 +57,7 @@ def e_lstm(
     peephole_f: Tensor,
     cell: Tensor | None = None,
     *,
+    mask: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
     """e-LSTM cells over a sequence; gradients reach every tensor argument.
@@ -62,7 +66,9 @@ def e_lstm(
         z, f: candidate and forget inputs, biases included, `[B, T, D]`.
         peephole_z, peephole_f: `[D]`.
         cell: `[B, D]`; zeros if None.
-        backend: see `fastweights.kernels.backend`.
+        mask: `[B, T]`; a step where it is False leaves the cell as it was, and gives 0.
+        backend: "cpu" is a fused loop over steps, "torch" `e_lstm_recurrent`; see
+            `fastweights.kernels.backend`.
 
     Returns:
         The cells of every step `[B, T, D]` in the dtype of z, and the last one `[B, D]` in float32
@@ -71,9 +77,36 @@ def e_lstm(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "e_lstm", z.device, widest_dtype(z, f, cell))
+    _check_shapes(z, f, peephole_z, peephole_f, cell)
+    if mask is not None:
+        check_mask(mask, z)
+        padding = ~mask[..., None]
+        f = f.masked_fill(padding, math.inf)  # the gate keeps all of the cell
+        cells, cell = e_lstm(z, f, peephole_z, peephole_f, cell, backend=backend)
+        return cells.masked_fill(padding, 0), cell
+    dtype = widest_dtype(z, f, cell)
+    if resolve_backend(backend, "e_lstm", z.device, dtype) == "cpu":
+        from fastweights.kernels.cpu import e_lstm as kernel
+
+        initial = z.new_zeros(z.shape[0], z.shape[-1]) if cell is None else cell
+        inputs = (x.to(dtype) for x in (z, f, peephole_z, peephole_f, initial))
+        cells, cell = kernel.e_lstm(*inputs)
+        return cells.to(z.dtype), cell
+    return e_lstm_recurrent(z, f, peephole_z, peephole_f, cell)
+
+
+def _check_shapes(
+    z: Tensor, f: Tensor, peephole_z: Tensor, peephole_f: Tensor, cell: Tensor | None
+) -> None:
     if z.dim() != 3 or not z.shape[1] or f.shape != z.shape:
         raise ValueError(
             f"e_lstm: z and f must be [B, T, D], T >= 1, got {list(z.shape)} and {list(f.shape)}"
         )
-    return e_lstm_recurrent(z, f, peephole_z, peephole_f, cell)
+    batch, _, dim = z.shape
+    fits = peephole_z.shape == peephole_f.shape == (dim,)
+    if not fits or (cell is not None and cell.shape != (batch, dim)):
+        raise ValueError(
+            f"e_lstm: for z {list(z.shape)} the peepholes must be [{dim}] and the cell "
+            f"[{batch}, {dim}], got {list(peephole_z.shape)}, {list(peephole_f.shape)} and "
+            f"{None if cell is None else list(cell.shape)}"
+        )

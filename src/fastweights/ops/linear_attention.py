@@ -10,6 +10,7 @@ scaled here. The papers' normaliser has no 1e-6; their code has it.
 The arithmetic and the state are in float32 at least, autocast or not; y has the dtype of q.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from fastweights.kernels.backend import Backend, resolve_backend
 from fastweights.ops.chunks import balanced_chunk, merge_chunks, split_chunks
+from fastweights.ops.mask import check_mask
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 NORMALIZER_EPS = 1e-6
@@ -37,16 +39,29 @@ def linear_attention(
     state: LinearAttentionState | None = None,
     *,
     normalize: bool = False,
+    mask: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, LinearAttentionState]:
     """q, k [B, T, H, K], v [B, T, H, V], state (None: zeros).
 
-    Returns y [B, T, H, V] and the state after the last step. T = 1 runs the step, any other T
-    the chunk form. Raises ValueError for shapes that do not fit and for a missing backend.
+    A step where mask [B, T] is False leaves the state as it was and reads 0.
+
+    Returns y [B, T, H, V] and the state after the last step. Backend "cpu" is a fused loop over
+    steps; "torch" runs the step for T = 1 and the chunk form for any other T. Raises ValueError for
+    shapes that do not fit and for a missing backend.
     """
     _check_shapes(q, k, v, state, "B T H")
+    if mask is not None:
+        check_mask(mask, v)
+        padding = ~mask[..., None, None]
+        k = k.masked_fill(padding, 0)
+        y, state = linear_attention(q, k, v, state, normalize=normalize, backend=backend)
+        return y.masked_fill(padding, 0), state
     dtype = widest_dtype(q, k, v, *(state or ()))
-    resolve_backend(backend, "linear_attention", q.device, dtype)
+    if resolve_backend(backend, "linear_attention", q.device, dtype) == "cpu":
+        from fastweights.kernels.cpu import linear_attention as kernel
+
+        return _read_and_add(kernel.linear_attention, q, k, v, state, normalize)
     if q.shape[1] > 1:
         return linear_attention_chunk(q, k, v, state, normalize=normalize)
     y, state = linear_attention_step(q[:, 0], k[:, 0], v[:, 0], state, normalize=normalize)
@@ -106,24 +121,44 @@ def linear_attention_chunk(
 
     A chunk that starts from S reads Q S + tril(Q K^T) V. The backward pass keeps the memory of
     each chunk (K V / chunk_size numbers a step and head) and none of a single step; it is
-    differentiable once. The normaliser reads the running sum of the keys, [B, T, H, K].
+    differentiable once.
     """
     _check_shapes(q, k, v, state, "B T H")
     _, T, H, _ = q.shape
+    chunk = balanced_chunk(T, chunk_size)
+
+    def sum_rule(q: Tensor, k: Tensor, v: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        chunks = [split_chunks(x, chunk) for x in (q, k, v)]
+        y, last = _LinearAttentionChunk.apply(*chunks, memory.flatten(0, 1))
+        return merge_chunks(y, T, H), last.view(memory.shape)
+
+    return _read_and_add(sum_rule, q, k, v, state, normalize)
+
+
+def _read_and_add(
+    sum_rule: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    state: LinearAttentionState | None,
+    normalize: bool,
+) -> tuple[Tensor, LinearAttentionState]:
+    """The op by `sum_rule`, which maps q, k, v and a memory to y and the last memory.
+
+    The normaliser is one more column: values of 1, whose memory is the key sum.
+    """
     dtype = widest_dtype(q, k, v, *(state or ()))
     S, z = _initial_state(k[:, 0], v[:, 0], state, dtype)
     query, k, v = (x.to(dtype) for x in (q, k, v))
-    chunk = balanced_chunk(T, chunk_size)
-    chunks = [split_chunks(x, chunk) for x in (query, k, v)]
-    y, last = _LinearAttentionChunk.apply(*chunks, S.flatten(0, 1))
-    y = merge_chunks(y, T, H)
     if normalize:
-        key_sums = z[:, None] + k.cumsum(1)
-        y = y / ((query * key_sums).sum(-1, keepdim=True) + NORMALIZER_EPS)
-        z = key_sums[:, -1]
+        v = torch.cat([v, torch.ones_like(v[..., :1])], -1)
+        y, S = sum_rule(query, k, v, torch.cat([S, z[..., None]], -1))
+        y = y[..., :-1] / (y[..., -1:] + NORMALIZER_EPS)
+        S, z = S[..., :-1], S[..., -1]
     else:
+        y, S = sum_rule(query, k, v, S)
         z = z + k.sum(1)
-    return y.to(q.dtype), LinearAttentionState(last.view(S.shape), z)
+    return y.to(q.dtype), LinearAttentionState(S, z)
 
 
 class _LinearAttentionChunk(torch.autograd.Function):

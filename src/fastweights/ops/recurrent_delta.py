@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.mask import check_mask
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 
@@ -49,7 +50,8 @@ def recurrent_delta_step(
     def feed_back(weight: Tensor) -> Tensor:
         return torch.einsum("bhi,hij->bhj", feedback, weight.to(dtype))
 
-    v_dtype, dtype = v.dtype, widest_dtype(q, k, v, beta_logit, *state)
+    recurrent = recurrent_q, recurrent_k, recurrent_v, recurrent_beta
+    v_dtype, dtype = v.dtype, widest_dtype(q, k, v, beta_logit, *recurrent, *state)
     memory, output = (part.to(dtype) for part in state)
     with autocast_off(q):
         feedback = output.tanh()
@@ -74,38 +76,41 @@ def recurrent_delta_recurrent(
     recurrent_v: Tensor,
     recurrent_beta: Tensor,
     state: RecurrentDeltaState | None = None,
+    *,
+    mask: Tensor | None = None,
 ) -> tuple[Tensor, RecurrentDeltaState]:
     """The loop over steps, with autograd: the reference. Arguments as in `recurrent_delta`.
 
     The batch is kept as the last axis inside: on a CPU, products over a long contiguous axis are
     much faster than many small matrix products.
     """
-    _check(q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta, state)
-    dtype = widest_dtype(q, k, v, beta_logit)
-    batch, _, heads, dim = q.shape
-    if state is None:
-        memory = q.new_zeros(heads, dim, dim, batch, dtype=dtype)
-        output = q.new_zeros(heads, dim, batch, dtype=dtype)
-    else:
-        memory = state.memory.to(dtype).permute(1, 2, 3, 0).contiguous()
-        output = state.output.to(dtype).permute(1, 2, 0).contiguous()
-    inputs = torch.cat([q, k, v, beta_logit.unsqueeze(-1)], -1).to(dtype).permute(1, 2, 3, 0)
-    recurrent = torch.cat(
-        [recurrent_q, recurrent_k, recurrent_v, recurrent_beta.unsqueeze(-1)], -1
-    ).to(dtype)
-    recurrent = recurrent.transpose(1, 2)  # [H, 3D + 1, D]
+    inputs, recurrent, state = _in_one_dtype(
+        q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta, state, mask
+    )
+    dim = q.shape[-1]
+    memory = state.memory.permute(1, 2, 3, 0).contiguous()
+    output = state.output.permute(1, 2, 0).contiguous()
+    z = torch.cat([*inputs[:3], inputs[3].unsqueeze(-1)], -1).permute(1, 2, 3, 0).contiguous()
+    recurrent = recurrent.mT  # [H, 3D + 1, D]
     ys = []
     with autocast_off(q):
-        for inputs_t in inputs.contiguous().unbind(0):  # [H, 3D + 1, B]
-            z = torch.baddbmm(inputs_t, recurrent, output.tanh())
-            q_t, k_t, v_t, beta_t = z.split([dim, dim, dim, 1], 1)
+        for t, z_t in enumerate(z.unbind(0)):  # [H, 3D + 1, B]
+            before = memory, output
+            z_t = torch.baddbmm(z_t, recurrent, output.tanh())
+            q_t, k_t, v_t, beta_t = z_t.split([dim, dim, dim, 1], 1)
             q_t, k_t = q_t.softmax(1).unsqueeze(2), k_t.softmax(1).unsqueeze(2)
             update = beta_t.sigmoid() * (v_t - (k_t * memory).sum(1))
             memory = torch.addcmul(memory, k_t, update.unsqueeze(1))
             output = (q_t * memory).sum(1)
+            if mask is not None:
+                memory, output = (
+                    torch.where(mask[:, t], x, old)
+                    for x, old in zip((memory, output), before, strict=True)
+                )
             ys.append(output)
+    y = torch.stack(ys).permute(3, 0, 1, 2)
     final = RecurrentDeltaState(memory.permute(3, 0, 1, 2), output.permute(2, 0, 1))
-    return torch.stack(ys).permute(3, 0, 1, 2).to(v.dtype), final
+    return _where_counted(y, mask).to(v.dtype), final
 
 
 def recurrent_delta(
@@ -119,11 +124,13 @@ def recurrent_delta(
     recurrent_beta: Tensor,
     state: RecurrentDeltaState | None = None,
     *,
+    mask: Tensor | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, RecurrentDeltaState]:
     """Recurrent Delta rule over a sequence; gradients reach every tensor argument and `state`.
 
-    There is no chunk form: the output of a step enters the next one through a tanh.
+    There is no chunk form: the output of a step enters the next one through a tanh. Backend "cpu"
+    is a fused loop over steps, "torch" is `recurrent_delta_recurrent`.
 
     Args:
         q, k, v: `[B, T, H, D]`, raw: the rule applies the softmax to q and k itself.
@@ -131,6 +138,7 @@ def recurrent_delta(
         recurrent_q, recurrent_k, recurrent_v: `[H, D, D]`, applied as `tanh(y) @ R`.
         recurrent_beta: `[H, D]`.
         state: memory `[B, H, D, D]` and previous output `[B, H, D]`; zeros if None.
+        mask: bool `[B, T]`; a step where it is False leaves the state as it was, and its y is 0.
         backend: see `fastweights.kernels.backend`.
 
     Returns:
@@ -140,10 +148,45 @@ def recurrent_delta(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "recurrent_delta", q.device, widest_dtype(q, k, v, beta_logit))
-    return recurrent_delta_recurrent(
-        q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta, state
-    )
+    tensors = q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta
+    dtype = widest_dtype(*tensors, *(state or ()))
+    if resolve_backend(backend, "recurrent_delta", q.device, dtype) == "torch":
+        return recurrent_delta_recurrent(*tensors, state, mask=mask)
+    from fastweights.kernels.cpu import recurrent_delta as kernel
+
+    inputs, recurrent, state = _in_one_dtype(*tensors, state, mask)
+    y, memory = kernel.recurrent_delta(*inputs, recurrent, *state, mask)
+    # A copy: a view would keep all of y alive with the state.
+    final = RecurrentDeltaState(memory, y[:, -1].clone())
+    return _where_counted(y, mask).to(v.dtype), final
+
+
+def _where_counted(y: Tensor, mask: Tensor | None) -> Tensor:
+    return y if mask is None else y.masked_fill(~mask[..., None, None], 0)
+
+
+def _in_one_dtype(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta_logit: Tensor,
+    recurrent_q: Tensor,
+    recurrent_k: Tensor,
+    recurrent_v: Tensor,
+    recurrent_beta: Tensor,
+    state: RecurrentDeltaState | None,
+    mask: Tensor | None,
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor, RecurrentDeltaState]:
+    """The checked inputs, the recurrent weights `[H, D, 3 D + 1]` and the state, in one dtype."""
+    products = recurrent_q, recurrent_k, recurrent_v
+    _check(q, k, v, beta_logit, *products, recurrent_beta, state, mask)
+    dtype = widest_dtype(q, k, v, beta_logit, *products, recurrent_beta, *(state or ()))
+    if state is None:
+        output = torch.zeros_like(q[:, 0], dtype=dtype)
+        state = RecurrentDeltaState(output.new_zeros(*output.shape, output.shape[-1]), output)
+    recurrent = torch.cat([x.to(dtype) for x in (*products, recurrent_beta.unsqueeze(-1))], -1)
+    inputs = q.to(dtype), k.to(dtype), v.to(dtype), beta_logit.to(dtype)
+    return inputs, recurrent, RecurrentDeltaState(*(x.to(dtype) for x in state))
 
 
 def _check(
@@ -156,6 +199,7 @@ def _check(
     recurrent_v: Tensor,
     recurrent_beta: Tensor,
     state: RecurrentDeltaState | None,
+    mask: Tensor | None,
 ) -> None:
     if q.dim() != 4 or not q.shape[1]:
         raise ValueError(f"recurrent_delta: q must be [B, T, H, D], T >= 1, got {list(q.shape)}")
@@ -178,3 +222,5 @@ def _check(
                 f"recurrent_delta: {name} must be {shape} for q {list(q.shape)}, "
                 f"got {list(tensor.shape)}"
             )
+    if mask is not None:
+        check_mask(mask, q)

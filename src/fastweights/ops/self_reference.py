@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.mask import check_mask
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 NUM_WRITE_STRENGTHS = 4  # one for each of the four parts below, in their order
@@ -58,7 +59,7 @@ def self_reference_step(x: Tensor, state: SelfReferenceState) -> tuple[Tensor, S
 
 
 def self_reference_recurrent(
-    x: Tensor, state: SelfReferenceState
+    x: Tensor, state: SelfReferenceState, *, mask: Tensor | None = None
 ) -> tuple[Tensor, SelfReferenceState]:
     """The loop over steps, with autograd: the reference.
 
@@ -68,17 +69,19 @@ def self_reference_recurrent(
     Args:
         x: `[B, T, H, D]`, raw: no normalisation and no feature map.
         state: the initial weights.
+        mask: bool `[B, T]`; a step where it is False leaves the weights as they were, and its y
+            is 0.
 
     Returns:
         `y` `[B, T, H, D]` in the dtype of x, and the weights after the last step, in float32 at
         least. The write of the last step is part of them.
     """
-    _check(x, state)
+    _check(x, state, mask)
     dtype = widest_dtype(x, *state)
     sizes = [part.shape[-1] for part in state]
     weight = torch.cat([part.to(dtype) for part in state], -1).permute(1, 2, 3, 0).contiguous()
     ys = []
-    for x_t in x.to(dtype).permute(1, 2, 3, 0).unbind(0):  # [H, D, B]
+    for t, x_t in enumerate(x.to(dtype).permute(1, 2, 3, 0).unbind(0)):  # [H, D, B]
         z = (x_t.unsqueeze(2) * weight).sum(1)
         y, query, key, write_strength = z.split(sizes, 1)
         query, key, write_strength = query.softmax(1), key.softmax(1), write_strength.sigmoid()
@@ -90,22 +93,31 @@ def self_reference_recurrent(
             1,
         )
         change = rate * ((query - key).unsqueeze(2) * weight).sum(1)
+        if mask is not None:
+            change = change.masked_fill(~mask[:, t], 0)
         weight = torch.addcmul(weight, key.unsqueeze(2), change.unsqueeze(1))
         ys.append(y)
     final = SelfReferenceState(*weight.permute(3, 0, 1, 2).split(sizes, -1))
-    return torch.stack(ys).permute(3, 0, 1, 2).to(x.dtype), final
+    return _where_counted(torch.stack(ys).permute(3, 0, 1, 2), mask).to(x.dtype), final
 
 
 def self_reference(
-    x: Tensor, state: SelfReferenceState, *, backend: Backend = "auto"
+    x: Tensor,
+    state: SelfReferenceState,
+    *,
+    mask: Tensor | None = None,
+    backend: Backend = "auto",
 ) -> tuple[Tensor, SelfReferenceState]:
     """Self-referential weight matrix over a sequence; gradients reach x and every part of `state`.
 
     There is no chunk form: the keys of a step depend on the weights that the step before wrote.
+    Backend "cpu" is a fused loop over steps, "torch" is `self_reference_recurrent`.
 
     Args:
         x: `[B, T, H, D]`, raw.
         state: the initial weights, one copy a sequence.
+        mask: bool `[B, T]`; a step where it is False leaves the weights as they were, and its y
+            is 0.
         backend: see `fastweights.kernels.backend`.
 
     Returns:
@@ -114,11 +126,22 @@ def self_reference(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "self_reference", x.device, widest_dtype(x, *state))
-    return self_reference_recurrent(x, state)
+    dtype = widest_dtype(x, *state)
+    if resolve_backend(backend, "self_reference", x.device, dtype) == "torch":
+        return self_reference_recurrent(x, state, mask=mask)
+    from fastweights.kernels.cpu import self_reference as kernel
+
+    _check(x, state, mask)
+    output, query, key, write_strength = (part.to(dtype) for part in state)
+    y, *last = kernel.self_reference(x.to(dtype), output, query, key, write_strength, mask)
+    return _where_counted(y, mask).to(x.dtype), SelfReferenceState(*last)
 
 
-def _check(x: Tensor, state: SelfReferenceState) -> None:
+def _where_counted(y: Tensor, mask: Tensor | None) -> Tensor:
+    return y if mask is None else y.masked_fill(~mask[..., None, None], 0)
+
+
+def _check(x: Tensor, state: SelfReferenceState, mask: Tensor | None) -> None:
     if x.dim() != 4 or not x.shape[1]:
         raise ValueError(f"self_reference: x must be [B, T, H, D], T >= 1, got {list(x.shape)}")
     batch, _, heads, dim = x.shape
@@ -129,3 +152,5 @@ def _check(x: Tensor, state: SelfReferenceState) -> None:
                 f"self_reference: state.{name} must be {[batch, heads, dim, columns]} "
                 f"for x {list(x.shape)}, got {list(part.shape)}"
             )
+    if mask is not None:
+        check_mask(mask, x)

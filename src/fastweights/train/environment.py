@@ -19,7 +19,15 @@ from fastweights.atomic import write_json
 from fastweights.train.config import ConfigError, Device
 from fastweights.train.errors import RunFolderError
 
-VERSIONED = ("fastweights", "torch", "lightning-fabric", "safetensors", "numpy", "automata-lib")
+VERSIONED = (
+    "fastweights",
+    "torch",
+    "numba",
+    "lightning-fabric",
+    "safetensors",
+    "numpy",
+    "automata-lib",
+)
 
 
 def write_environment(
