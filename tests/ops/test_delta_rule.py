@@ -451,7 +451,5 @@ def test_without_numba_the_chunk_form_runs(monkeypatch):
     monkeypatch.setattr("fastweights.kernels.backend.NUMBA_INSTALLED", False)
     inputs = make_inputs()
     torch.testing.assert_close(delta_rule(*inputs), delta_rule_chunk(*inputs), atol=0, rtol=0)
-    with pytest.raises(
-        ValueError, match="'cpu' needs Numba for delta_rule, which is not"
-    ):
+    with pytest.raises(ValueError, match="'cpu' needs Numba for delta_rule, which is not"):
         delta_rule(*inputs, backend="cpu")

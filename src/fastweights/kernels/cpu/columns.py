@@ -20,6 +20,9 @@ def column_lanes(columns: int, dtype: torch.dtype) -> int:
 def pad_columns(x: Tensor, lanes: int) -> Tensor:
     """Zeros after the last axis up to a multiple of `lanes`; the axis gets stride 1."""
     missing = -x.shape[-1] % lanes
-    if missing:
-        return pad(x, (0, missing))
+    return pad(x, (0, missing)) if missing else unit_stride(x)
+
+
+def unit_stride(x: Tensor) -> Tensor:
+    """x, or a copy if its last axis has another stride than 1."""
     return x if x.stride(-1) == 1 else x.contiguous()

@@ -103,9 +103,15 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
     q, k, _, beta, _, ctx.lanes = inputs
     _, last, error = output
     ctx.save_for_backward(q, k, beta, last, error)
+    ctx.set_materialize_grads(False)  # no zeros for the errors
 
 
-def _differentiate(ctx: Any, dy: Tensor, d_last: Tensor, d_error: Tensor) -> tuple[Any, ...]:
+def _differentiate(
+    ctx: Any, dy: Tensor | None, d_last: Tensor | None, d_error: None
+) -> tuple[Any, ...]:
+    *_, last, error = ctx.saved_tensors
+    dy = torch.zeros_like(error) if dy is None else dy
+    d_last = torch.zeros_like(last) if d_last is None else d_last
     return *_backward(*ctx.saved_tensors, dy, d_last, ctx.lanes), None
 
 

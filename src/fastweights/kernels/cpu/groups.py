@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from fastweights.kernels.backend import REGISTER_BLOCK_BYTES
-from fastweights.kernels.cpu.columns import FEWEST_LANES
+from fastweights.kernels.cpu.columns import FEWEST_LANES, unit_stride
 from fastweights.kernels.cpu.vectors import INT32, Code, Vector
 
 
@@ -40,12 +40,27 @@ class Group(NamedTuple):
         heads = min(size, num_heads & -num_heads)  # a power of two that divides num_heads
         return cls(size // heads, heads, size * width)
 
+    def groups(self, num_sequences: int, num_heads: int) -> int:
+        """How many groups a batch has; the last ones may reach past its end."""
+        return -(-num_sequences // self.batch) * (num_heads // self.heads)
+
     def interleave(self, x: Tensor) -> Tensor:
         """Numbers that all sequences share: [H, ..., D] -> [H / heads, ..., lanes]."""
         width = self.lanes // (self.batch * self.heads)
         rows = pad(x, (0, width - x.shape[-1])).unflatten(0, (-1, self.heads)).movedim(1, -1)
         rows = rows.unsqueeze(-2).expand(*rows.shape[:-1], self.batch, self.heads)
         return rows.flatten(-3)
+
+
+def by_head(x: Tensor) -> Tensor:
+    """[B, T, H, D] -> [B, H, T, D], the last axis with stride 1."""
+    return unit_stride(x).transpose(1, 2)
+
+
+def counted_steps(mask: Tensor | None, x: Tensor) -> Tensor:
+    """mask [B, T] for x [B, T, H, D] -> [B, H, T]: 1 where a step counts, else 0."""
+    B, T, H, _ = x.shape
+    return (x.new_ones(B, T) if mask is None else mask.to(x.dtype))[:, None].expand(B, H, T)
 
 
 @intrinsic(prefer_literal=True)

@@ -73,6 +73,7 @@ class Kernel:
             kept = ""
         kinds = [typeof(array).copy(layout="A") for array in arrays[:-1]]
         self._loop.compile((*kinds, typeof(arrays[-1]), types.intp, types.intp))
+        self._loop.disable_compile()  # or Numba would compile again for arrays with other strides
         if not self._loop.stats.cache_hits:
             wall_s = time.perf_counter() - start
             print(f"fastweights: compiled {self._label} in {wall_s:.1f} s{kept}", file=sys.stderr)

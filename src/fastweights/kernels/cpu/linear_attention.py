@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import REGISTER_BLOCK_BYTES
-from fastweights.kernels.cpu.columns import column_lanes, pad_columns
+from fastweights.kernels.cpu.columns import column_lanes, pad_columns, unit_stride
 from fastweights.kernels.cpu.kernel import Kernel
 from fastweights.kernels.cpu.vectors import load, muladd, number, prefetch, store, zeros
 
@@ -38,7 +38,7 @@ def _sum_rule(
     K = q.shape[-1]
     # A block and the values and reads of two steps have to fit in the registers.
     lanes = min(column_lanes(V, v.dtype), REGISTER_BLOCK_BYTES // 2 // v.dtype.itemsize)
-    q, k = pad_columns(q, 1), pad_columns(k, 1)
+    q, k = unit_stride(q), unit_stride(k)
     v, memory = pad_columns(v, lanes), pad_columns(memory, lanes)
     y, last = v.new_empty(v.shape), memory.new_empty(memory.shape)
     _kernel(lanes, reverse, v.dtype).run(

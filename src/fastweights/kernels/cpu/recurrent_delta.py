@@ -19,8 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastweights.kernels.cpu.columns import unit_stride
 from fastweights.kernels.cpu.groups import (
     Group,
+    by_head,
+    counted_steps,
     group_largest,
     group_totals,
     load_group,
@@ -73,12 +76,12 @@ def _forward(
     y, last, kept = _forward_shapes(q, k, v, beta_logit, recurrent, memory)
     forward, _ = _kernels(D, group, q.dtype)
     forward.run(
-        _items(B, H, group),
+        group.groups(B, H),
         _work(y),
         [
-            *(_by_head(x) for x in (q, k, v)), beta_logit.mT, _counted(mask, y),
-            _recurrent_rows(recurrent, group, transposed=False), _rows(memory), _rows(output),
-            _by_head(y), last, _by_head(kept),
+            *(by_head(x) for x in (q, k, v)), beta_logit.mT, counted_steps(mask, y),
+            _recurrent_rows(recurrent, group, transposed=False),
+            unit_stride(memory), unit_stride(output), by_head(y), last, by_head(kept),
         ],
         scratch=(D + 4, group.lanes),
     )  # fmt: skip
@@ -114,18 +117,19 @@ def _backward(
     feedback = torch.empty_like(y)
     _, backward = _kernels(D, group, y.dtype)
     backward.run(
-        _items(B, H, group),
+        group.groups(B, H),
         2 * _work(y),
         [
-            _by_head(kept), _counted(mask, y), _recurrent_rows(recurrent, group, transposed=True),
-            _rows(output), _by_head(y), _rows(last.mT), _by_head(dy), _rows(d_last.mT),
-            _by_head(d_inputs), _by_head(feedback), d_memory, d_output,
+            by_head(kept), counted_steps(mask, y),
+            _recurrent_rows(recurrent, group, transposed=True), unit_stride(output),
+            by_head(y), unit_stride(last.mT), by_head(dy), unit_stride(d_last.mT),
+            by_head(d_inputs), by_head(feedback), d_memory, d_output,
         ],
         scratch=(2 * D + 6, group.lanes),
     )  # fmt: skip
     with torch.autocast("cpu", enabled=False):
-        by_head = feedback.flatten(0, 1).permute(1, 2, 0), d_inputs.flatten(0, 1).transpose(0, 1)
-        torch.bmm(*by_head, out=d_recurrent)
+        fed_back = feedback.flatten(0, 1).permute(1, 2, 0)  # [H, D, B T]
+        torch.bmm(fed_back, d_inputs.flatten(0, 1).transpose(0, 1), out=d_recurrent)
     return d_inputs, d_recurrent, d_memory.mT.contiguous(), d_output
 
 
@@ -158,28 +162,9 @@ def _differentiate(
 _forward.register_autograd(_differentiate, setup_context=_save)
 
 
-def _items(B: int, H: int, group: Group) -> int:
-    return -(-B // group.batch) * (H // group.heads)
-
-
 def _work(y: Tensor) -> int:
     """Of the forward pass; the exponentials of a number cost as much as 50 multiply-adds."""
     return (6 * y.shape[-1] + 50) * y.numel()
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _by_head(x: Tensor) -> Tensor:
-    """[B, T, H, D] -> [B, H, T, D]."""
-    return _rows(x).transpose(1, 2)
-
-
-def _counted(mask: Tensor | None, y: Tensor) -> Tensor:
-    """[B, H, T]: 1 where a step counts, else 0."""
-    B, T, H, _ = y.shape
-    return (y.new_ones(B, T) if mask is None else mask.to(y.dtype))[:, None].expand(B, H, T)
 
 
 def _recurrent_rows(recurrent: Tensor, group: Group, transposed: bool) -> Tensor:

@@ -7,7 +7,8 @@ weights applies the write of the step before and reads with x; the second reads 
 
 The backward pass keeps no weights of a step: it starts from the last ones and takes back each
 write. Beyond its inputs it keeps 5 D + 8 numbers a step and head (q and k after the softmax, the
-write strengths, what q - k reads from each part) and the last weights.
+write strengths, what q - k reads from each part; D is rounded up to a power of two, and the heads
+to whole groups) and the last weights.
 """
 
 import functools
@@ -16,8 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastweights.kernels.cpu.columns import unit_stride
 from fastweights.kernels.cpu.groups import (
     Group,
+    by_head,
+    counted_steps,
     group_largest,
     group_totals,
     load_group,
@@ -52,18 +56,17 @@ def _forward(
     strength: Tensor,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    B, T, H, D = x.shape
+    B, _, H, D = x.shape
     group = Group.of(H, D, x.dtype)
     y, *last, kept = _forward_shapes(x, output, query, key, strength, mask)
-    counted = x.new_ones(B, T) if mask is None else mask.to(x.dtype)
     forward, _ = _kernels(D, group, x.dtype)
     forward.run(
-        _items(B, H, group),
+        group.groups(B, H),
         _work(x),
         [
-            _by_head(x), counted[:, None].expand(B, H, T),
-            *(_rows(part) for part in (output, query, key, strength)),
-            _by_head(y), *last, _by_head(kept),
+            by_head(x), counted_steps(mask, x),
+            *(unit_stride(part) for part in (output, query, key, strength)),
+            by_head(y), *last, kept,
         ],
         scratch=(4 * D + 10, _widest(group)),
     )  # fmt: skip
@@ -79,7 +82,9 @@ def _forward_shapes(
     strength: Tensor,
     mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    kept = x.new_empty(*x.shape[:-1], 5 * x.shape[-1] + 8)
+    B, T, H, D = x.shape
+    group = Group.of(H, D, x.dtype)
+    kept = x.new_empty(group.groups(B, H), T, 5 * group.lanes + 8 * group.batch * group.heads)
     parts = x, output, query, key, strength
     return *(part.new_empty(part.shape) for part in parts), kept  # type: ignore[return-value]
 
@@ -106,11 +111,11 @@ def _backward(
     dx, *d_first = (part.new_empty(part.shape) for part in (x, *last))
     _, backward = _kernels(D, group, x.dtype)
     backward.run(
-        _items(B, H, group),
+        group.groups(B, H),
         2 * _work(x),
         [
-            _by_head(x), _by_head(kept), *last, _by_head(dy), *(_rows(part) for part in d_last),
-            _by_head(dx), *d_first,
+            by_head(x), kept, *last, by_head(dy), *(unit_stride(part) for part in d_last),
+            by_head(dx), *d_first,
         ],
         scratch=(8 * D + 7, _widest(group)),
     )  # fmt: skip
@@ -138,18 +143,19 @@ def _backward_shapes(
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
     _, *last_and_kept = output
     ctx.save_for_backward(inputs[0], *last_and_kept)
+    ctx.set_materialize_grads(False)  # no zeros for what is kept
 
 
-def _differentiate(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
-    *of_results, _ = gradients  # the last one is of what is kept
-    return *_backward(*ctx.saved_tensors, *of_results), None
+def _differentiate(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+    *results, _ = ctx.saved_tensors  # x, which has the shape of y, and the last weights
+    given = [
+        torch.zeros_like(x) if gradient is None else gradient
+        for x, gradient in zip(results, gradients[:-1], strict=True)
+    ]
+    return *_backward(*ctx.saved_tensors, *given), None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
-
-
-def _items(B: int, H: int, group: Group) -> int:
-    return -(-B // group.batch) * (H // group.heads)
 
 
 def _work(x: Tensor) -> int:
@@ -160,15 +166,6 @@ def _work(x: Tensor) -> int:
 def _widest(group: Group) -> int:
     """Lanes of the widest vector: a row of a part, or the four write strengths of each head."""
     return max(group.lanes, 4 * group.batch * group.heads)
-
-
-def _rows(x: Tensor) -> Tensor:
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _by_head(x: Tensor) -> Tensor:
-    """[B, T, H, D] -> [B, H, T, D]."""
-    return _rows(x).transpose(1, 2)
 
 
 @functools.cache
@@ -238,22 +235,22 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store(keys, (0,), k_t)
                 store(difference, (0,), q_t - k_t)
                 store(beta, (0,), beta_t)
-                store_group(kept, (b, h, t, 0), D, N, M, q_t)
-                store_group(kept, (b, h, t, D), D, N, M, k_t)
+                store(kept, (item, t, 0), q_t)
+                store(kept, (item, t, W), k_t)
                 for part in range(3):
                     read = zeros(x, W)
                     for a in range(D):
                         s = load(S, (part * D + a, 0), W)
                         read = muladd(repeat(load(difference, (a * P,), P), W), s, read)
-                    store_group(kept, (b, h, t, (2 + part) * D), D, N, M, read)
+                    store(kept, (item, t, (2 + part) * W), read)
                     store(writes, (part, 0), repeat(load(beta, (part * P,), P), W) * read)
                 read_b = zeros(x, F)
                 for a in range(D):
                     s = load(B, (a, 0), F)
                     read_b = muladd(repeat(load(difference, (a * P,), P), F), s, read_b)
                 write_b = repeat(load(beta, (3 * P,), P), F) * read_b
-                store_group(kept, (b, h, t, 5 * D), 4, N, M, read_b)
-                store_group(kept, (b, h, t, 5 * D + 4), 4, N, M, beta_t)
+                store(kept, (item, t, 5 * W), read_b)
+                store(kept, (item, t, 5 * W + F), beta_t)
             for a in range(D):
                 k_a = load(keys, (a * P,), P)
                 for part in range(3):
@@ -306,13 +303,13 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store(dK, (a, 0), load_group(d_key, (b, h, a, 0), D, N, M, W))
                 store(dB, (a, 0), load_group(d_strength, (b, h, a, 0), 4, N, M, F))
             for t in range(T - 1, -1, -1):
-                q_t = load_group(kept, (b, h, t, 0), D, N, M, W)
-                k_t = load_group(kept, (b, h, t, D), D, N, M, W)
-                ry = load_group(kept, (b, h, t, 2 * D), D, N, M, W)
-                rq = load_group(kept, (b, h, t, 3 * D), D, N, M, W)
-                rk = load_group(kept, (b, h, t, 4 * D), D, N, M, W)
-                rb = load_group(kept, (b, h, t, 5 * D), 4, N, M, F)
-                beta_t = load_group(kept, (b, h, t, 5 * D + 4), 4, N, M, F)
+                q_t = load(kept, (item, t, 0), W)
+                k_t = load(kept, (item, t, W), W)
+                ry = load(kept, (item, t, 2 * W), W)
+                rq = load(kept, (item, t, 3 * W), W)
+                rk = load(kept, (item, t, 4 * W), W)
+                rb = load(kept, (item, t, 5 * W), F)
+                beta_t = load(kept, (item, t, 5 * W + F), F)
                 store(x_t, (0,), load_group(x, (b, h, t, 0), D, N, M, W))
                 store(keys, (0,), k_t)
                 store(difference, (0,), q_t - k_t)
