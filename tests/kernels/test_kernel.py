@@ -126,3 +126,48 @@ caching._CacheLocator.ensure_cache_path = refuse
     assert done.returncode == 0, done.stderr
     (message,) = done.stderr.splitlines()
     assert message.startswith("fastweights: compiled delta_rule ") and message.endswith(" s")
+
+
+TIME_DELTA_RULE = """
+import sys, time, torch
+from fastweights.ops.delta_rule import delta_rule
+torch.set_num_threads(2)
+generator = torch.Generator().manual_seed(0)
+q, k, v = (torch.randn(3, 4, 512, 8, 32, generator=generator) / 6).unbind()
+inputs = [x.requires_grad_() for x in (q, k, v, torch.rand(4, 512, 8, generator=generator))]
+def step():
+    delta_rule(*inputs, backend="cpu")[0].sum().backward()
+step()
+print("ready", flush=True)
+sys.stdin.readline()
+start = time.perf_counter()
+for _ in range(300):
+    step()
+print(time.perf_counter() - start)
+"""
+
+
+def time_together(processes: int) -> float:
+    """Seconds of the slowest of some processes, with two threads each, that start together."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", TIME_DELTA_RULE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(processes)
+    ]
+    for process in running:
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return max(float(process.communicate(timeout=240)[0]) for process in running)
+
+
+@pytest.mark.slow
+def test_two_processes_on_the_same_cores_do_not_collapse():
+    """Twice the work takes twice the time. Threads that spin while they wait take far longer."""
+    assert time_together(2) < 4 * time_together(1)
