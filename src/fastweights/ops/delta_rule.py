@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from fastweights.kernels.backend import Backend, resolve_backend
 from fastweights.ops.chunks import balanced_chunk, merge_chunks, split_chunks
-from fastweights.ops.mask import check_mask
+from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 
@@ -45,7 +45,7 @@ def delta_rule(
         check_mask(mask, v)
         beta = beta.masked_fill(~mask[..., None], 0)
         y, memory = delta_rule(q, k, v, beta, memory, backend=backend)
-        return y.masked_fill(~mask[..., None, None], 0), memory
+        return where_counted(y, mask), memory
     dtype = widest_dtype(q, k, v, beta, memory)
     if resolve_backend(backend, "delta_rule", q.device, dtype) == "cpu":
         from fastweights.kernels.cpu import delta_rule as kernel

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
-from fastweights.ops.mask import check_mask
+from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import widest_dtype
 
 
@@ -80,10 +80,9 @@ def e_lstm(
     _check_shapes(z, f, peephole_z, peephole_f, cell)
     if mask is not None:
         check_mask(mask, z)
-        padding = ~mask[..., None]
-        f = f.masked_fill(padding, math.inf)  # the gate keeps all of the cell
+        f = f.masked_fill(~mask[..., None], math.inf)  # the gate keeps all of the cell
         cells, cell = e_lstm(z, f, peephole_z, peephole_f, cell, backend=backend)
-        return cells.masked_fill(padding, 0), cell
+        return where_counted(cells, mask), cell
     dtype = widest_dtype(z, f, cell)
     if resolve_backend(backend, "e_lstm", z.device, dtype) == "cpu":
         from fastweights.kernels.cpu import e_lstm as kernel

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from fastweights.kernels.backend import Backend, resolve_backend
 from fastweights.ops.chunks import balanced_chunk, merge_chunks, split_chunks
-from fastweights.ops.mask import check_mask
+from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 NORMALIZER_EPS = 1e-6
@@ -53,10 +53,9 @@ def linear_attention(
     _check_shapes(q, k, v, state, "B T H")
     if mask is not None:
         check_mask(mask, v)
-        padding = ~mask[..., None, None]
-        k = k.masked_fill(padding, 0)
+        k = where_counted(k, mask)
         y, state = linear_attention(q, k, v, state, normalize=normalize, backend=backend)
-        return y.masked_fill(padding, 0), state
+        return where_counted(y, mask), state
     dtype = widest_dtype(q, k, v, *(state or ()))
     if resolve_backend(backend, "linear_attention", q.device, dtype) == "cpu":
         from fastweights.kernels.cpu import linear_attention as kernel

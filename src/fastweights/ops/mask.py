@@ -10,3 +10,8 @@ def check_mask(mask: Tensor, x: Tensor) -> None:
         raise ValueError(
             f"mask must be bool {list(x.shape[:2])}, got {mask.dtype} {list(mask.shape)}"
         )
+
+
+def where_counted(y: Tensor, mask: Tensor | None) -> Tensor:
+    """y [B, T, ...] with 0 at the steps that do not count."""
+    return y if mask is None else y.masked_fill(~mask.reshape(*mask.shape, *[1] * (y.dim() - 2)), 0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
-from fastweights.ops.mask import check_mask
+from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 
@@ -110,7 +110,7 @@ def recurrent_delta_recurrent(
             ys.append(output)
     y = torch.stack(ys).permute(3, 0, 1, 2)
     final = RecurrentDeltaState(memory.permute(3, 0, 1, 2), output.permute(2, 0, 1))
-    return _where_counted(y, mask).to(v.dtype), final
+    return where_counted(y, mask).to(v.dtype), final
 
 
 def recurrent_delta(
@@ -158,11 +158,7 @@ def recurrent_delta(
     y, memory = kernel.recurrent_delta(*inputs, recurrent, *state, mask)
     # A copy: a view would keep all of y alive with the state.
     final = RecurrentDeltaState(memory, y[:, -1].clone())
-    return _where_counted(y, mask).to(v.dtype), final
-
-
-def _where_counted(y: Tensor, mask: Tensor | None) -> Tensor:
-    return y if mask is None else y.masked_fill(~mask[..., None, None], 0)
+    return where_counted(y, mask).to(v.dtype), final
 
 
 def _in_one_dtype(

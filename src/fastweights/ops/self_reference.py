@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
-from fastweights.ops.mask import check_mask
+from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import autocast_off, widest_dtype
 
 NUM_WRITE_STRENGTHS = 4  # one for each of the four parts below, in their order
@@ -98,7 +98,7 @@ def self_reference_recurrent(
         weight = torch.addcmul(weight, key.unsqueeze(2), change.unsqueeze(1))
         ys.append(y)
     final = SelfReferenceState(*weight.permute(3, 0, 1, 2).split(sizes, -1))
-    return _where_counted(torch.stack(ys).permute(3, 0, 1, 2), mask).to(x.dtype), final
+    return where_counted(torch.stack(ys).permute(3, 0, 1, 2), mask).to(x.dtype), final
 
 
 def self_reference(
@@ -134,11 +134,7 @@ def self_reference(
     _check(x, state, mask)
     output, query, key, write_strength = (part.to(dtype) for part in state)
     y, *last = kernel.self_reference(x.to(dtype), output, query, key, write_strength, mask)
-    return _where_counted(y, mask).to(x.dtype), SelfReferenceState(*last)
-
-
-def _where_counted(y: Tensor, mask: Tensor | None) -> Tensor:
-    return y if mask is None else y.masked_fill(~mask[..., None, None], 0)
+    return where_counted(y, mask).to(x.dtype), SelfReferenceState(*last)
 
 
 def _check(x: Tensor, state: SelfReferenceState, mask: Tensor | None) -> None:

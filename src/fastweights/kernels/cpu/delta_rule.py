@@ -86,14 +86,7 @@ def _backward(
 
 @_backward.register_fake
 def _backward_shapes(
-    q: Tensor,
-    k: Tensor,
-    beta: Tensor,
-    last: Tensor,
-    error: Tensor,
-    dy: Tensor,
-    d_last: Tensor,
-    lanes: int,
+    q: Tensor, k: Tensor, beta: Tensor, last: Tensor, error: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = q, k, error, beta, last
     return tuple(x.new_empty(x.shape) for x in inputs)  # type: ignore[return-value]

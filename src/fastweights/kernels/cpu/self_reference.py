@@ -108,7 +108,7 @@ def _backward(
     B, _, H, D = x.shape
     group = Group.of(H, D, x.dtype)
     last, d_last = (output, query, key, strength), (d_output, d_query, d_key, d_strength)
-    dx, *d_first = (part.new_empty(part.shape) for part in (x, *last))
+    dx, *d_first = _backward_shapes(x, *last)
     _, backward = _kernels(D, group, x.dtype)
     backward.run(
         group.groups(B, H),
@@ -119,22 +119,12 @@ def _backward(
         ],
         scratch=(8 * D + 7, _widest(group)),
     )  # fmt: skip
-    return dx, *d_first  # type: ignore[return-value]
+    return dx, *d_first
 
 
 @_backward.register_fake
 def _backward_shapes(
-    x: Tensor,
-    output: Tensor,
-    query: Tensor,
-    key: Tensor,
-    strength: Tensor,
-    kept: Tensor,
-    dy: Tensor,
-    d_output: Tensor,
-    d_query: Tensor,
-    d_key: Tensor,
-    d_strength: Tensor,
+    x: Tensor, output: Tensor, query: Tensor, key: Tensor, strength: Tensor, *_: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     parts = x, output, query, key, strength
     return tuple(part.new_empty(part.shape) for part in parts)  # type: ignore[return-value]
