@@ -181,19 +181,12 @@ def total(typing_context: Any, x: Any) -> Any:
     """total(x): the sum of the lanes, added in pairs."""
 
     def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        function = _reduction(context, builder, "fadd", x, start=True)
-        start = ir.Constant(function.args[0].type, -0.0)
+        scalar, kind = (context.get_value_type(t) for t in (x.scalar, x))
+        name = f"llvm.vector.reduce.fadd.v{x.lanes}f{x.scalar.bitwidth}"
+        function = ir.FunctionType(scalar, [scalar, kind])
+        function = cgutils.get_or_insert_function(builder.module, function, name)
+        start = ir.Constant(scalar, -0.0)
         return builder.call(function, [start, args[0]], fastmath=("reassoc",))
-
-    return x.scalar(x), code
-
-
-@intrinsic
-def largest(typing_context: Any, x: Any) -> Any:
-    """largest(x): the largest lane."""
-
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.call(_reduction(context, builder, "fmax", x), [args[0]])
 
     return x.scalar(x), code
 
@@ -352,11 +345,3 @@ def _call(context: Any, builder: Any, name: str, vector: Vector, *args: Any) -> 
     name = f"{name}.v{vector.lanes}f{vector.scalar.bitwidth}"
     function = ir.FunctionType(kind, [kind] * len(args))
     return builder.call(cgutils.get_or_insert_function(builder.module, function, name), args)
-
-
-def _reduction(context: Any, builder: Any, name: str, vector: Vector, start: bool = False) -> Any:
-    """The LLVM intrinsic that reduces a vector to a scalar."""
-    scalar = context.get_value_type(vector.scalar)
-    args = [scalar] * start + [context.get_value_type(vector)]
-    name = f"llvm.vector.reduce.{name}.v{vector.lanes}f{vector.scalar.bitwidth}"
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(scalar, args), name)
