@@ -1,5 +1,6 @@
 """A run folder, read back: the same numbers, other strings, one string."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -180,7 +181,10 @@ def test_predict_says_what_the_model_chose_and_what_is_true(run: LoadedRun) -> N
         (4, "0", "1"),
     ]
     assert all(p.label in ("0", "1", None) and 1 / 3 <= p.probability <= 1 for p in found)
-    assert predict(run, "011") == found[:3], "a prefix has the labels it has in the whole string"
+    for p, whole in zip(predict(run, "011"), found[:3], strict=True):
+        # Matrix products over 3 and over 4 steps round differently.
+        assert p.probability == pytest.approx(whole.probability, rel=1e-6)
+        assert dataclasses.replace(p, probability=whole.probability) == whole
     with pytest.raises(ValueError, match=r"^the string is empty$"):
         predict(run, "")
     with pytest.raises(ValueError, match=r"^unknown symbol 'x' at position 3"):

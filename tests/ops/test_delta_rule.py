@@ -328,7 +328,8 @@ def test_opcheck():
     from fastweights.kernels.cpu.delta_rule import _forward
 
     inputs = [x.requires_grad_() for x in make_inputs(K=3, V=4)]
-    torch.library.opcheck(_forward, (*inputs, 4))
+    torch.library.opcheck(_forward, (*inputs, 4, True))
+    torch.library.opcheck(_forward, (*(x.detach() for x in inputs), 4, False))
 
 
 def test_compiles_without_a_graph_break():

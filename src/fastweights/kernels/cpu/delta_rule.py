@@ -25,17 +25,19 @@ def delta_rule(
     V = v.shape[-1]
     lanes = column_lanes(V, v.dtype)
     v, memory = pad_columns(v, lanes), pad_columns(memory, lanes)
-    y, memory, _ = _forward(q, k, v, beta, memory, lanes)
+    keep = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, beta, memory))
+    y, memory, _ = _forward(q, k, v, beta, memory, lanes, keep)
     return y[..., :V], memory[..., :V]
 
 
 @torch.library.custom_op("fastweights::delta_rule", mutates_args=(), device_types="cpu")
 def _forward(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor, lanes: int
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor, lanes: int, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    y, last, error = _forward_shapes(q, k, v, beta, memory, lanes)
+    """keep: also give the errors, for the backward pass."""
+    y, last, error = _forward_shapes(q, k, v, beta, memory, lanes, keep)
     B, _, H, V = v.shape
-    forward, _ = _kernels(q.shape[-1], lanes, v.dtype)
+    forward, _ = _kernels(q.shape[-1], lanes, v.dtype, keep)
     work = 3 * q.shape[-1] * v.numel()
     forward.run(
         B * H * (V // lanes),
@@ -48,9 +50,10 @@ def _forward(
 
 @_forward.register_fake
 def _forward_shapes(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor, lanes: int
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor, lanes: int, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return v.new_empty(v.shape), memory.new_empty(memory.shape), v.new_empty(v.shape)
+    error = v.new_empty(v.shape if keep else (0, 0, 0, 0))
+    return v.new_empty(v.shape), memory.new_empty(memory.shape), error
 
 
 @torch.library.custom_op("fastweights::delta_rule_backward", mutates_args=(), device_types="cpu")
@@ -71,7 +74,7 @@ def _backward(
     # One part a block of columns, added up below.
     dq, dk = q.new_empty(blocks, B, T, H, K), q.new_empty(blocks, B, T, H, K)
     d_beta = q.new_empty(blocks, B, T, H)
-    _, backward = _kernels(K, lanes, q.dtype)
+    _, backward = _kernels(K, lanes, q.dtype, True)
     backward.run(
         B * H * blocks,
         7 * K * error.numel(),
@@ -93,7 +96,7 @@ def _backward_shapes(
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
-    q, k, _, beta, _, ctx.lanes = inputs
+    q, k, _, beta, _, ctx.lanes, _ = inputs
     _, last, error = output
     ctx.save_for_backward(q, k, beta, last, error)
     ctx.set_materialize_grads(False)  # no zeros for the errors
@@ -105,7 +108,7 @@ def _differentiate(
     *_, last, error = ctx.saved_tensors
     dy = torch.zeros_like(error) if dy is None else dy
     d_last = torch.zeros_like(last) if d_last is None else d_last
-    return *_backward(*ctx.saved_tensors, dy, d_last, ctx.lanes), None
+    return *_backward(*ctx.saved_tensors, dy, d_last, ctx.lanes), None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
@@ -116,10 +119,10 @@ def _sum_blocks(parts: Tensor) -> Tensor:
 
 
 @functools.cache
-def _kernels(K: int, W: int, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
+def _kernels(K: int, W: int, dtype: torch.dtype, keep: bool) -> tuple[Kernel, Kernel]:
     """Forward and backward for keys of K numbers and blocks of W columns.
 
-    An item is one block of one memory.
+    An item is one block of one memory. The errors are kept for the backward pass or not.
     """
 
     def forward(
@@ -138,7 +141,8 @@ def _kernels(K: int, W: int, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 prediction = muladd(k[b, 0, h, a], s, prediction)
             for t in range(T):
                 e = load(v, (b, t, h, c), W) - prediction
-                store(error, (b, t, h, c), e)
+                if keep:
+                    store(error, (b, t, h, c), e)
                 u = e * beta[b, t, h]
                 read = zeros(v, W)
                 prediction = zeros(v, W)
