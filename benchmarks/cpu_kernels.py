@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.allocator import keep_freed_memory
 from benchmarks.figures import scaling, speedups
 from benchmarks.memory import MemoryMeter
 from benchmarks.page import page
@@ -85,6 +86,7 @@ def _measure(parsed: argparse.Namespace, out: Path) -> Measurements:
     missing = [unit for unit in units if measured.unit(unit.id) is None]
     out.mkdir(parents=True, exist_ok=True)
     meter = MemoryMeter(parsed.questions)
+    keep_freed_memory()
     with Progress(len(units), len(missing)) as progress:
         for unit in missing:
             progress.begin(unit.id)

@@ -60,6 +60,9 @@ def _preface(measured: Measurements) -> str:
         f"backwards; a turn lasts {1e3 * settings.turn_s:.0f} ms or one call, and its figure is "
         f"the median call. A contender that would take more than {BUDGET_S:.0f} s in all gets "
         f"fewer rounds, {MIN_ROUNDS} at least.",
+        "Freed memory stays with the process (glibc's M_TRIM_THRESHOLD -1, M_MMAP_MAX 0), for all "
+        "contenders alike: otherwise calls are timed with the page faults of their outputs or "
+        "without, according to who was timed before.",
         "Shown are medians over rounds, quartiles in brackets. A ratio is taken within a round; "
         "then its median and quartiles over rounds.",
         f"All in {DTYPE}, K = V = D. Forward is without a graph; forward + backward gives the "

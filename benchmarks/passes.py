@@ -1,6 +1,7 @@
 """A candidate made ready for a shape: its forward pass, and forward and backward pass together."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,6 +42,10 @@ class Ready:
         dy = torch.randn(values.shape, generator=torch.Generator().manual_seed(1))
         dy = dy.transpose(1, 2) if candidate.heads_first else dy
         self.dy = dy.contiguous()
+        self._calls: dict[str, Callable[[], object]] = {
+            FORWARD: self.forward,
+            BOTH: self.forward_backward,
+        }
 
     def forward(self) -> Tensor:
         """Outputs, without a graph."""
@@ -52,28 +57,27 @@ class Ready:
         y = self.run(*self.leaves)
         return y.detach(), *torch.autograd.grad(y, self.leaves, self.dy)
 
-    def contender(self, passes: tuple[str, ...], first_s: dict[str, float]) -> Contender:
+    def contender(self, passes: tuple[str, ...], seconds: dict[str, float]) -> Contender:
         """What is timed."""
-        calls = {FORWARD: self.forward, BOTH: self.forward_backward}
-        return Contender(self.candidate.name, {which: calls[which] for which in passes}, first_s)
+        calls = {which: self._calls[which] for which in passes}
+        return Contender(self.candidate.name, calls, seconds)
 
     def answer(self, passes: tuple[str, ...]) -> tuple[Answer, dict[str, float]]:
-        """The results of one call of each pass, and how many seconds each took."""
-        taken, gradients = {}, {}
-        y: Tensor | None = None
-        if FORWARD in passes:
-            start = time.perf_counter()
-            y = self.forward()
-            taken[FORWARD] = time.perf_counter() - start
-        if BOTH in passes:
-            start = time.perf_counter()
-            y, *found = self.forward_backward()
-            taken[BOTH] = time.perf_counter() - start
-            gradients = dict(zip(self.candidate.arguments, found, strict=True))
-        assert y is not None
+        """The results of one call of each pass, and how many seconds the next call took: the first
+        may compile."""
+        y, *found = self.forward_backward() if BOTH in passes else (self.forward(),)
+        gradients = dict(zip(self.candidate.arguments, found, strict=True)) if found else {}
         common = self.candidate.common
         answer = Answer(common("y", y), {name: common(name, x) for name, x in gradients.items()})
-        return answer, taken
+        if FORWARD in passes:
+            self.forward()
+        return answer, {which: _seconds(self._calls[which]) for which in passes}
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def compare(got: Answer, want: Answer) -> Errors:

@@ -55,12 +55,12 @@ def _time(unit: Unit, measured: Measurements, watch: Watch) -> list[Row]:
         try:
             if mine:
                 ready = Ready(each, inputs)
-                answer, first_s = ready.answer(mine)
+                answer, seconds = ready.answer(mine)
                 if each.reference is None:
                     references[each.name] = answer
                 elif each.reference in references:
                     errors = compare(answer, references[each.reference])
-                contenders.append(ready.contender(mine, first_s))
+                contenders.append(ready.contender(mine, seconds))
         except Exception as error:  # a peer that fails is a row of the table, not the end
             left_out.update(dict.fromkeys(mine, _reason(error)))
         if math.inf in errors:

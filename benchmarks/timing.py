@@ -18,21 +18,21 @@ class Contender:
     Args:
         name: in the tables.
         calls: what to call, by pass.
-        first_s: what one call of a pass took when it was checked; sets the number of rounds.
+        seconds: what a call of a pass took when it was checked; sets the number of rounds.
         calls_per_turn: fixed number of calls of a turn, whose mean is the figure; for calls that
             differ from one another. None: as many as fit the time of a turn.
     """
 
     name: str
     calls: dict[str, Callable[[], object]]
-    first_s: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     calls_per_turn: int | None = None
 
     def takes_part(self, which: str, number: int, rounds: int) -> bool:
         """In round 0, 1, ...; fewer rounds are spread over all of them."""
         if which not in self.calls:
             return False
-        each = self.first_s.get(which, 0.0)
+        each = self.seconds.get(which, 0.0)
         affordable = int(BUDGET_S / each) if each else rounds
         count = min(rounds, max(MIN_ROUNDS, affordable))
         return (number + 1) * count // rounds > number * count // rounds

@@ -196,8 +196,8 @@ def test_comparing_tells_what_is_not_finite() -> None:
 def test_turns_alternate_and_slow_ones_have_fewer() -> None:
     said: list[str] = []
 
-    def contender(name: str, first_s: float) -> Contender:
-        return Contender(name, {FORWARD: lambda: said.append(name)}, {FORWARD: first_s}, 1)
+    def contender(name: str, seconds: float) -> Contender:
+        return Contender(name, {FORWARD: lambda: said.append(name)}, {FORWARD: seconds}, 1)
 
     contenders = [contender("quick", 1e-6), contender("slow", 3.0), contender("slowest", 1e3)]
     times = measure(contenders, (FORWARD,), 6, 0.0, lambda _: None)

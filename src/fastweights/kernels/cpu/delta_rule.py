@@ -3,7 +3,7 @@
 Schlag, Irie, Schmidhuber (2021), Eq. 20-25; see `fastweights.ops.delta_rule`. The backward pass
 keeps no memory of a step: it starts from the last one and takes back each write,
 S_{t-1} = S_t - k_t u_t^T. Beyond its inputs it keeps V numbers a step and head (the errors
-v_t - k_t S_{t-1}) and the last memory.
+v_t - k_t S_{t-1}) and the last memory; where no gradient is asked for, nothing.
 """
 
 import functools
@@ -37,13 +37,12 @@ def _forward(
     """keep: also give the errors, for the backward pass."""
     y, last, error = _forward_shapes(q, k, v, beta, memory, lanes, keep)
     B, _, H, V = v.shape
-    forward, _ = _kernels(q.shape[-1], lanes, v.dtype, keep)
-    work = 3 * q.shape[-1] * v.numel()
-    forward.run(
+    K = q.shape[-1]
+    _forward_kernel(K, lanes, v.dtype, keep).run(
         B * H * (V // lanes),
-        work,
+        3 * K * v.numel(),
         [q, k, v, beta, memory, y, last, error],
-        scratch=(q.shape[-1], lanes),
+        scratch=(K, lanes),
     )
     return y, last, error
 
@@ -74,8 +73,7 @@ def _backward(
     # One part a block of columns, added up below.
     dq, dk = q.new_empty(blocks, B, T, H, K), q.new_empty(blocks, B, T, H, K)
     d_beta = q.new_empty(blocks, B, T, H)
-    _, backward = _kernels(K, lanes, q.dtype, True)
-    backward.run(
+    _backward_kernel(K, lanes, q.dtype).run(
         B * H * blocks,
         7 * K * error.numel(),
         [
@@ -119,13 +117,10 @@ def _sum_blocks(parts: Tensor) -> Tensor:
 
 
 @functools.cache
-def _kernels(K: int, W: int, dtype: torch.dtype, keep: bool) -> tuple[Kernel, Kernel]:
-    """Forward and backward for keys of K numbers and blocks of W columns.
+def _forward_kernel(K: int, W: int, dtype: torch.dtype, keep: bool) -> Kernel:
+    """For keys of K numbers and blocks of W columns. An item is one block of one memory."""
 
-    An item is one block of one memory. The errors are kept for the backward pass or not.
-    """
-
-    def forward(
+    def loop(
         q: Any, k: Any, v: Any, beta: Any, initial: Any, y: Any, last: Any, error: Any,
         S: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
@@ -156,7 +151,14 @@ def _kernels(K: int, W: int, dtype: torch.dtype, keep: bool) -> tuple[Kernel, Ke
             for a in range(K):
                 store(last, (b, h, a, c), load(S, (a, 0), W))
 
-    def backward(
+    return Kernel(loop, f"delta_rule ({_sizes(K, W, dtype)})")
+
+
+@functools.cache
+def _backward_kernel(K: int, W: int, dtype: torch.dtype) -> Kernel:
+    """For keys of K numbers and blocks of W columns. An item is one block of one memory."""
+
+    def loop(
         q: Any, k: Any, beta: Any, last: Any, error: Any, dy: Any, d_last: Any,
         dq: Any, dk: Any, dv: Any, d_beta: Any, d_initial: Any,
         scratch: Any, start: int, stop: int,
@@ -192,7 +194,8 @@ def _kernels(K: int, W: int, dtype: torch.dtype, keep: bool) -> tuple[Kernel, Ke
             for a in range(K):
                 store(d_initial, (b, h, a, c), load(dS, (a, 0), W))
 
-    sizes = f"key_dim {K}, {W} columns, {dtype}"
-    return Kernel(forward, f"delta_rule ({sizes})"), Kernel(
-        backward, f"delta_rule's backward pass ({sizes})"
-    )
+    return Kernel(loop, f"delta_rule's backward pass ({_sizes(K, W, dtype)})")
+
+
+def _sizes(K: int, W: int, dtype: torch.dtype) -> str:
+    return f"key_dim {K}, {W} columns, {dtype}"
