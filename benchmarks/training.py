@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.timing import Contender
-from fastweights.experiments.formal_languages import formal_languages
+from fastweights.experiments.formal_languages import FORMAL_LANGUAGES
 from fastweights.kernels.backend import CPU_OPS, Backend, resolve_backend
 from fastweights.report.names import MODEL_NAMES
 from fastweights.tasks.formal.menu import Task
@@ -76,7 +76,7 @@ def training_contenders(language: str) -> tuple[list[Contender], dict[str, float
     contenders, errors = [], {}
     configs = {
         cell.model: spelled_out(cell.config)
-        for cell in formal_languages([language], MODELS, seeds=(1,))
+        for cell in FORMAL_LANGUAGES.cells([language], MODELS, seeds=(1,))
     }
     task = load_run_task(next(iter(configs.values())))
     for model, config in configs.items():

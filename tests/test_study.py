@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from fastweights import study, worker
 from fastweights.atomic import TEMPORARY_SUFFIX
 from fastweights.cli.study_progress import Bars, Lines
 from fastweights.experiments import EXPERIMENTS
-from fastweights.experiments.formal_languages import Cell
+from fastweights.experiments.experiment import Cell
 from fastweights.study import Watcher, last_metrics, plan_study, run_study
 from fastweights.train.config import ConfigError
 from fastweights.train.errors import RunFolderError
@@ -71,7 +72,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cells(seeds: Sequence[int], **overrides: Any) -> list[Cell]:
-    return EXPERIMENTS["demo"](models=["delta_net"], seeds=seeds, overrides=overrides)
+    return EXPERIMENTS["demo"].cells(models=["delta_net"], seeds=seeds, overrides=overrides)
 
 
 def behave(root: Path, *behaviours: str) -> list[Cell]:
@@ -221,14 +222,14 @@ def test_the_last_words_are_told_where_they_cannot_be_written(root: Path) -> Non
 def test_a_worker_that_cannot_start_loses_no_other(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    popen = subprocess.Popen
+    context = worker._context()
 
-    def refuse_the_first(command: list[str], **settings: Any) -> Any:
-        if command[-1].endswith("seed_1"):
+    def refuse_the_first(*, target: Any, args: tuple[Any, ...]) -> Any:
+        if args[0][-1].endswith("seed_1"):
             raise OSError(12, "Cannot allocate memory")
-        return popen(command, **settings)
+        return context.Process(target=target, args=args)
 
-    monkeypatch.setattr(subprocess, "Popen", refuse_the_first)
+    monkeypatch.setattr(worker, "_context", lambda: SimpleNamespace(Process=refuse_the_first))
     jobs = call(root, behave(root, "done", "done"))
     assert [job.status for job in jobs] == ["failed", "done"]
     assert jobs[0].error == "cannot be started: Cannot allocate memory"
@@ -358,7 +359,7 @@ def test_progress_has_a_line_a_run(root: Path, kind: type[Lines]) -> None:
     call(root, cells([1, 2]), watcher=kind(console))
     shown = screen.getvalue()
     assert "2 runs (2 new), 2 at once" in shown
-    assert "parity/delta_net/seed_1: 7 steps, 2 s, bin1 50.0 %" in shown
+    assert "parity/delta_net/seed_1: 7 steps, 2 s, bin1 50.00 %" in shown
     assert "parity/delta_net/seed_2: failed: killed by SIGKILL; the same command goes on" in shown
     assert "[2/2]" in shown
     assert "2 runs (1 done before, 1 to go on), 2 at once" in shown

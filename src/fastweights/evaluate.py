@@ -18,7 +18,13 @@ from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
 from fastweights.tasks.formal.splits import make_splits
 from fastweights.train.accuracy import Accuracy, evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoints
-from fastweights.train.config import Device, RunConfig, SampledTask, load_config
+from fastweights.train.config import (
+    Device,
+    RunConfig,
+    SampledTask,
+    SequenceModelConfig,
+    load_config,
+)
 from fastweights.train.data import load_run_task
 from fastweights.train.environment import find_device
 from fastweights.train.task_file import check_files, own_automaton, read_task
@@ -76,6 +82,7 @@ def load_run(
     weights = Checkpoints(run_folder).load(checkpoint)
     task, symbols, labels = read_task(run_folder)
     language = None if config.task.kind == "files" else load_language(config.task.model_dump())
+    assert isinstance(config.model, SequenceModelConfig)
     # Weights that the checkpoint replaces: not drawn from torch's default generator.
     model: nn.Module = build_model(
         config.model, len(symbols) + 1, len(labels) + 1, torch.Generator()

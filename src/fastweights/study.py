@@ -1,7 +1,7 @@
 """A grid of runs over worker processes: what is done is skipped, what was stopped goes on, one
 crash never loses the others.
 
-STUDY/<language>/<model>/seed_<n>/ are run folders (config.yaml, written here before the run starts,
+STUDY/<task>/<model>/seed_<n>/ are run folders (config.yaml, written here before the run starts,
 says what the run is), each with the run's output in log.txt; STUDY/study.yaml lists the cells.
 """
 
@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import yaml
 
 from fastweights.atomic import write_text
-from fastweights.experiments.formal_languages import Cell
+from fastweights.experiments.experiment import Cell
 from fastweights.train.config import ConfigError, RunConfig, differences, load_config
 from fastweights.train.errors import RunFolderError
 from fastweights.train.lock import is_unused, locked_folder
@@ -75,7 +75,7 @@ def plan_study(cells: Sequence[Cell], study_folder: Path) -> list[Job]:
     for cell in cells:
         cell = cell._replace(config=spelled_out(cell.config))
         find_device(cell.config.device)
-        name = f"{cell.language}/{cell.model}/seed_{cell.seed}"
+        name = f"{cell.task}/{cell.model}/seed_{cell.seed}"
         job = Job(cell, study_folder / name, "new")
         if any(job.folder == other.folder for other in jobs):
             raise ValueError(f"{name} is asked for twice")
@@ -142,7 +142,8 @@ def usable_cores() -> int:
 
 
 def last_metrics(run_folder: Path) -> tuple[int | None, float | None]:
-    """The latest step and the latest sequence accuracy (0 to 1) in the end of metrics.jsonl."""
+    """The latest step and the latest sequence accuracy (0 to 1) in the end of metrics.jsonl, None
+    where there is none."""
     step = accuracy = None
     try:
         with (run_folder / "metrics.jsonl").open("rb") as file:
@@ -198,8 +199,7 @@ def _other_configuration(config: RunConfig, folder: Path) -> list[str]:
 def _write_cells(jobs: Sequence[Job], path: Path) -> None:
     """study.yaml: the cells of earlier calls and of this one."""
     cells = [
-        {"language": job.cell.language, "model": job.cell.model, "seed": job.cell.seed}
-        for job in jobs
+        {"task": job.cell.task, "model": job.cell.model, "seed": job.cell.seed} for job in jobs
     ]
     if path.is_file():
         try:

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fastweights.experiments.formal_languages import MODELS, formal_languages
+from fastweights.experiments.formal_languages import FORMAL_LANGUAGES, MODELS
 from fastweights.tasks.formal.language import python_random
 from fastweights.tasks.formal.menu import LANGUAGES, Task
 from fastweights.train.data import IGNORED, TrainingBatches
@@ -27,7 +27,7 @@ def losses(model_name: str) -> list[float]:
     random = python_random(torch.Generator().manual_seed(0))
     examples = [language.example(language.draw_of_length(20, random)) for _ in range(64)]
     task = Task(language.name, language.symbols, language.labels, {"train": examples}, language)
-    (cell,) = formal_languages(["reset_dyck_1"], [model_name], [1])
+    (cell,) = FORMAL_LANGUAGES.cells(["reset_dyck_1"], [model_name], [1])
     model = build_run_model(cell.config, task).double()
     optimizer = build_optimizer(model.parameters(), cell.config.training)
     batches = TrainingBatches(task, 16, 1, torch.device("cpu"))

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastweights.evaluate import load_run
-from fastweights.experiments.formal_languages import formal_languages
+from fastweights.experiments.formal_languages import FORMAL_LANGUAGES
 from fastweights.train.loop import train
 
 
@@ -22,7 +22,7 @@ def run(model: str, folder: Path) -> dict[str, Any]:
         "horizon_lengths": [100, 200],
         "num_threads": 1,
     }
-    (cell,) = formal_languages(["parity"], [model], [1], overrides)
+    (cell,) = FORMAL_LANGUAGES.cells(["parity"], [model], [1], overrides)
     return train(cell.config, folder, progress=False)
 
 

@@ -6,13 +6,13 @@ from torch import nn
 
 from fastweights.models.block import ResidualBlock
 from fastweights.models.menu import SEQUENCE_LAYERS, build_model, layer_options
-from fastweights.train.config import ModelConfig
+from fastweights.train.config import SequenceModelConfig
 
 V, OUT, D, H, F = 3, 3, 32, 4, 64
 
 
 def count(layer: str, **options: object) -> int:
-    config = ModelConfig.model_validate({"layer": layer, **options})
+    config = SequenceModelConfig.model_validate({"layer": layer, **options})
     model = build_model(config, V, OUT, torch.Generator().manual_seed(0))
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -33,7 +33,7 @@ def test_parameter_counts_of_the_published_formulas():
 def test_transformer_equals_pytorchs_encoder(num_layers, block):
     """Post-LN with a final norm is the published one; pre-LN has none here. PyTorch starts every
     layer from the same weights, we do not."""
-    config = ModelConfig(layer="softmax_attention", num_layers=num_layers, block=block)
+    config = SequenceModelConfig(layer="softmax_attention", num_layers=num_layers, block=block)
     model = build_model(config, V, OUT, torch.Generator().manual_seed(0))
     post = block == "post_norm"
     layer = nn.TransformerEncoderLayer(D, H, F, dropout=0.0, batch_first=True, norm_first=not post)
@@ -53,7 +53,7 @@ def test_transformer_equals_pytorchs_encoder(num_layers, block):
 
 @pytest.mark.parametrize("layer", SEQUENCE_LAYERS)
 def test_a_model_carries_its_state(layer):
-    config = ModelConfig(layer=layer, dim=8, num_layers=2, ff_dim=8)
+    config = SequenceModelConfig(layer=layer, dim=8, num_layers=2, ff_dim=8)
     model = build_model(config, V, OUT, torch.Generator().manual_seed(0)).double()
     inputs = torch.randint(V, (2, 9), generator=torch.Generator().manual_seed(1))
     whole = model(inputs)
@@ -77,7 +77,7 @@ def test_placements(generator):
         "plain": torch.zeros_like(x),
     }
     for name, want in expected.items():
-        config = ModelConfig(layer="delta_net", block=name, dim=8, ff_dim=8)
+        config = SequenceModelConfig(layer="delta_net", block=name, dim=8, ff_dim=8)
         block = build_model(config, V, OUT, generator).blocks[0]
         block.layer.output_projection.weight.data.zero_()
         if isinstance(block, ResidualBlock):
@@ -87,7 +87,7 @@ def test_placements(generator):
 
 
 def test_one_hot_embedding_is_fixed(generator):
-    config = ModelConfig(layer="lstm", dim=8, embedding="one_hot")
+    config = SequenceModelConfig(layer="lstm", dim=8, embedding="one_hot")
     model = build_model(config, V, OUT, generator)
     assert torch.equal(model.embedding.weight, torch.eye(V, 8))
     assert not model.embedding.weight.requires_grad
@@ -114,4 +114,4 @@ def test_options_are_resolved_and_converted():
 )
 def test_bad_names_are_answered_with_near_ones(values, message):
     with pytest.raises(ValueError, match=message):
-        build_model(ModelConfig.model_validate(values), V, OUT)
+        build_model(SequenceModelConfig.model_validate(values), V, OUT)

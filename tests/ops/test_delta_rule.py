@@ -16,6 +16,7 @@ from fastweights.ops.delta_rule import (
     delta_rule_chunk,
     delta_rule_recurrent,
     delta_rule_step,
+    delta_rule_weights,
 )
 
 
@@ -454,3 +455,29 @@ def test_without_numba_the_chunk_form_runs(monkeypatch):
     torch.testing.assert_close(delta_rule(*inputs), delta_rule_chunk(*inputs), atol=0, rtol=0)
     with pytest.raises(ValueError, match="'cpu' needs Numba for delta_rule, which is not"):
         delta_rule(*inputs, backend="cpu")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "torch"])
+@pytest.mark.parametrize("T", [1, 2, 33])
+@pytest.mark.parametrize("M", [1, 3])
+def test_weights_are_how_much_of_each_value_is_read_after_the_last_step(backend, T, M):
+    _, k, v, beta, _ = make_inputs(T=T, H=3)
+    q, *_ = make_inputs(T=M, H=3, seed=2)
+
+    def through_the_memory(q, k, v, beta):
+        _, memory = delta_rule_recurrent(k, k, v, beta)
+        return (torch.einsum("bmhk,bhkv->bmhv", q, memory),)
+
+    def through_the_weights(q, k, v, beta):
+        weights = delta_rule_weights(q, k, beta, backend=backend)
+        return (torch.einsum("bhmt,bthv->bmhv", weights, v),)
+
+    inputs = [q, k, v, beta]
+    want = with_gradients(through_the_memory, inputs)
+    torch.testing.assert_close(with_gradients(through_the_weights, inputs), want)
+
+
+def test_weights_need_shapes_that_fit():
+    q, k, _, beta, _ = make_inputs()
+    with pytest.raises(ValueError, match=r"delta_rule_weights needs .* k \[2, 5, 2, 3\]"):
+        delta_rule_weights(q, k[..., :3], beta)

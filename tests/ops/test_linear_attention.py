@@ -17,6 +17,7 @@ from fastweights.ops.linear_attention import (
     linear_attention_chunk,
     linear_attention_recurrent,
     linear_attention_step,
+    linear_attention_weights,
 )
 
 CHUNK = 64
@@ -427,3 +428,15 @@ def test_backends():
     on_meta = (x.to("meta") for x in (q, k, v))
     with pytest.raises(ValueError, match=r"'cpu' needs CPU tensors for linear_attention, .* meta"):
         linear_attention(*on_meta, backend="cpu")
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_weights_are_how_much_of_each_value_is_read_after_the_last_step(normalize):
+    _, k, v, _, _ = make_inputs(T=9, H=3)
+    q, *_ = make_inputs(T=4, H=3, seed=2)
+    _, state = linear_attention_recurrent(k, k, v)
+    want = torch.einsum("bmhk,bhkv->bmhv", q, state.memory)
+    if normalize:
+        want = want / (torch.einsum("bmhk,bhk->bmh", q, state.key_sum) + 1e-6)[..., None]
+    weights = linear_attention_weights(q, k, normalize=normalize)
+    torch.testing.assert_close(torch.einsum("bhmt,bthv->bmhv", weights, v), want)

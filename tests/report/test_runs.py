@@ -17,7 +17,7 @@ def test_every_kind_of_leftover_is_a_run(tmp_path: Path) -> None:
     write_run(cell / "seed_5", config("parity", "srwm", 5))
     write_run(cell / "seed_6", config("parity", "srwm", 6), result(1.2, 0.5))
     (write_run(cell / "seed_7", config("parity", "srwm", 7)) / "result.json").write_text("{")
-    planned = [{"language": "parity", "model": "srwm", "seed": seed} for seed in (1, 8)]
+    planned = [{"task": "parity", "model": "srwm", "seed": seed} for seed in (1, 8)]
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"cells": planned}))
 
     found = {run.seed: (run.status, run.error or "") for run in read_runs(tmp_path)}
@@ -73,7 +73,7 @@ def test_single_run_elsewhere_is_named_by_its_configuration(tmp_path: Path) -> N
     assert (run.language, run.model) == ("regex (ab)*", "delta_net_0_2")
 
 
-@pytest.mark.parametrize("content", ["cells: 3", "- a", "cells: [{language: parity}]", "cells: ["])
+@pytest.mark.parametrize("content", ["cells: 3", "- a", "cells: [{task: parity}]", "cells: ["])
 def test_damaged_study_yaml_says_so_in_one_line(tmp_path: Path, content: str) -> None:
     write_run(tmp_path / "parity" / "lstm" / "seed_1", curve=[(50, 0.1)])
     (tmp_path / "study.yaml").write_text(content)

@@ -20,13 +20,15 @@ from fastweights.models.sequence_model import SequenceModel
 from fastweights.tasks.formal.menu import LANGUAGES
 from fastweights.tasks.formal.splits import make_splits
 from fastweights.train.accuracy import evaluate_examples
-from fastweights.train.config import ModelConfig
+from fastweights.train.config import SequenceModelConfig
 
 DIM = 16
 
 
 def make_model(layer: str, **options: object) -> SequenceModel:
-    config = ModelConfig.model_validate({"layer": layer, "dim": DIM, "ff_dim": DIM, **options})
+    config = SequenceModelConfig.model_validate(
+        {"layer": layer, "dim": DIM, "ff_dim": DIM, **options}
+    )
     return build_model(config, 4, 2, torch.Generator().manual_seed(0)).double()
 
 

@@ -41,7 +41,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"task": {"kind": "regx"}},
-        "task.kind: must be 'formal_language', 'regex', 'dfa', 'files', got 'regx'; "
+        "task.kind: must be 'formal_language', 'regex', 'dfa', 'files', 'retrieval', got 'regx'; "
         "did you mean 'regex'?",
     ),
     ({"task": {"kind": "regex"}}, "task.pattern: is missing"),
@@ -93,7 +93,7 @@ def test_every_mistake_is_reported() -> None:
 
 def test_a_far_name_lists_all_keys() -> None:
     with pytest.raises(
-        ConfigError, match=r"model.zzz: unknown key; known: layer, layer_options, dim"
+        ConfigError, match=r"model.zzz: unknown key; known: kind, layer, layer_options, dim"
     ):
         parse_config({"model": {"zzz": 1}})
 

@@ -21,6 +21,7 @@ from fastweights.train.errors import RunFolderError
 from fastweights.train.log import Metrics, cut_after
 from fastweights.train.process import full_disk_in_threads
 from fastweights.train.progress import ProgressBar
+from fastweights.train.protocol import Score
 
 
 def lines(path: Path) -> list[dict[str, object]]:
@@ -148,18 +149,18 @@ def test_the_commit_and_whether_it_was_dirty(
 
 
 def test_no_terminal_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = ProgressBar(100, 0, shown=True)
+    bar = ProgressBar(100, 0, "nats_per_token", shown=True)
     bar.step(10, 0.5, 12345.6)
-    bar.evaluated(20, "validation", 0.875)
+    bar.evaluated(20, "validation", Score(0.875, 0.1))
     bar.close()
     assert capsys.readouterr().err == (
-        "step 20/100  nats/token 0.5000  validation 87.5 %  12,346 tokens/s\n"
+        "step 20/100  nats per token 0.5000  validation 87.5 %  12,346 tokens/s\n"
     )
 
 
 def test_progress_can_be_switched_off(capsys: pytest.CaptureFixture[str]) -> None:
-    bar = ProgressBar(100, 0, shown=False)
-    bar.evaluated(20, "validation", 0.875)
+    bar = ProgressBar(100, 0, "nats_per_token", shown=False)
+    bar.evaluated(20, "validation", Score(0.875, 0.1))
     bar.close()
     captured = capsys.readouterr()
     assert captured.err + captured.out == ""
@@ -171,9 +172,9 @@ def test_a_bar_on_a_terminal(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    bar = ProgressBar(100, 40, shown=True)
+    bar = ProgressBar(100, 40, "nats_per_token", shown=True)
     bar.step(50, 0.5, 1000.0)
-    bar.evaluated(50, "validation", 0.875)
+    bar.evaluated(50, "validation", Score(0.875, 0.1))
     bar.close()
     shown = capsys.readouterr().err
     assert "50/100" in shown

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from fastweights.atomic import TEMPORARY_SUFFIX
-from fastweights.train import loop
+from fastweights.train import formal, loop
 from fastweights.train.checkpoint import Checkpoints
 from fastweights.train.config import ConfigError, RunConfig, TrainingConfig, load_config
 from fastweights.train.errors import (
@@ -216,7 +216,7 @@ def test_interrupted_in_the_final_evaluation(
 ) -> None:
     config = make_config()
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "horizon", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(formal, "horizon", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(TrainingInterrupted, match="stopped at step 24; to go on"):
             train(config, tmp_path, progress=False)
     assert not (tmp_path / "result.json").exists()
@@ -423,7 +423,7 @@ def test_a_loss_that_is_not_finite(
         loss = F.cross_entropy(*arguments, **options)
         return loss * bad if len(calls) == 9 else loss
 
-    monkeypatch.setattr(loop, "F", SimpleNamespace(cross_entropy=cross_entropy))
+    monkeypatch.setattr(formal, "F", SimpleNamespace(cross_entropy=cross_entropy))
     with pytest.raises(NonFiniteLossError) as caught:
         train(make_config(), tmp_path, progress=False)
     message = f"the loss is {bad} at step 9; the last good checkpoint is step_00000006"

@@ -34,16 +34,20 @@ def run(arguments: argparse.Namespace) -> int:
 def _studies() -> list[str]:
     from fastweights.experiments import EXPERIMENTS
 
-    return _aligned({name: _first_sentence(study) for name, study in EXPERIMENTS.items()})
+    lines = []
+    for name, study in EXPERIMENTS.items():
+        lines.append(f"{name}: {study.summary}")
+        lines += [f"  tasks: {_shortened(study.tasks)}", f"  models: {' '.join(study.models)}"]
+    return lines
 
 
 def _models() -> list[str]:
-    from fastweights.experiments.formal_languages import MODELS
+    from fastweights.experiments import formal_languages, retrieval
 
     return _aligned(
         {
             name: " ".join(f"{key}={value}" for key, value in _flat(settings).items())
-            for name, settings in MODELS.items()
+            for name, settings in {**formal_languages.MODELS, **retrieval.MODELS}.items()
         }
     )
 
@@ -92,6 +96,18 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
 def _aligned(lines: dict[str, str]) -> list[str]:
     width = max(map(len, lines))
     return [f"{name:<{width}}  {text}" for name, text in lines.items()]
+
+
+def _shortened(names: Sequence[str]) -> str:
+    """unique_20 unique_40 ... unique_600 repeated_20 ...: of more than three that differ in their
+    number, the first two and the last."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.rstrip("0123456789"), []).append(name)
+    shown = [
+        [*group[:2], "...", group[-1]] if len(group) > 3 else group for group in groups.values()
+    ]
+    return " ".join(name for group in shown for name in group)
 
 
 def _window(window: tuple[int, int]) -> str:

@@ -17,8 +17,11 @@ TASK_KINDS = {
     "pattern": "regex",
     "path": "dfa",
     "folder": "files",
+    "num_keys": "retrieval",
 }
 """The field of a task that says by itself which kind of task it is."""
+
+KINDS = tuple(TASK_KINDS.values())
 
 METAVARS = {
     "model.layer_options": "NAME=VALUE",
@@ -80,7 +83,7 @@ class RunOptions:
         if settings.get("help") == argparse.SUPPRESS:
             return  # `--model`, a whole group as JSON
         short = SHORT_TASK_NAMES.get(dest, dest.rpartition(".")[2]).replace("_", "-")
-        if "." in dest and dest != "task.kind":
+        if "." in dest and not dest.endswith(".kind"):
             flags = (f"--{short}", *flags)
         self.names[short.replace("-", "_")] = dest
         self._dests.append(dest)
@@ -103,7 +106,9 @@ def _one_default(dest: str, text: str) -> str:
     if text.count("(default: ") > 1:
         text = text[: text.rindex("(default: ")].rstrip()
     if dest == "task.kind":
-        return "formal_language, regex, dfa or files (default: what the other options say)"
+        return f"{', '.join(KINDS)} (default: what the other options say)"
+    if dest == "model.kind":
+        return "sequence or associative_memory (default: what the task needs)"
     return text.replace("%", "%%")
 
 

@@ -13,7 +13,6 @@ from fastweights.cli.run_options import option_names
 from fastweights.cli.study_progress import make_progress
 from fastweights.cli.values import parse_assignments
 from fastweights.experiments import EXPERIMENTS
-from fastweights.experiments.formal_languages import LANGUAGES, MODELS
 from fastweights.study import plan_study, run_study
 from fastweights.train.config import merge
 from fastweights.worker import Job
@@ -33,14 +32,17 @@ def add_options(parser: Parser) -> None:
         help=f"one of {', '.join(EXPERIMENTS)}",
     )
     parser.add_argument("--out", type=path, required=True, metavar="STUDY", help="study folder")
-    for option, known in (("language", LANGUAGES), ("model", MODELS)):
+    for option, known in (
+        ("task", [name for study in EXPERIMENTS.values() for name in study.tasks]),
+        ("model", [name for study in EXPERIMENTS.values() for name in study.models]),
+    ):
         parser.add_argument(
             f"--{option}s",
             nargs="+",
             action="extend",
-            type=name_in(option, known),
+            type=name_in(option, dict.fromkeys(known)),
             metavar="NAME",
-            help=f"of {', '.join(known)} (default: as the study says)",
+            help=f"some of the study's {option}s (default: all; `fastweights list studies`)",
         )
     parser.add_argument(
         "--seeds", nargs="+", action="extend", type=_seed, metavar="N", help="(default: as it says)"
@@ -57,6 +59,7 @@ def add_options(parser: Parser) -> None:
         metavar="NAME=VALUE",
         help="laid over the configuration of every run: training.lr=1e-3, or lr=1e-3",
     )
+    parser.add_argument("--quick", action="store_true", help="the short form of the study")
     parser.add_argument("--retry-failed", action="store_true", help="take up runs that failed, too")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
@@ -68,10 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
         overrides = merge(overrides, {"protocol": arguments.protocol})
     choice: dict[str, Any] = {
         key: value
-        for key in ("languages", "models", "seeds")
+        for key in ("tasks", "models", "seeds")
         if (value := getattr(arguments, key)) is not None
     }
-    cells = EXPERIMENTS[arguments.name](**choice, overrides=overrides)
+    experiment = EXPERIMENTS[arguments.name]
+    cells = experiment.cells(**choice, overrides=overrides, quick=arguments.quick)
     jobs = plan_study(cells, arguments.out)
     try:
         run_study(
@@ -94,9 +98,13 @@ def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
     values = parse_assignments(pairs, "--set", option_names())
     for group, key, option in (
         (values, "seed", "--seeds"),
-        (values.get("task"), "language", "--languages"),
-        (values.get("task"), "kind", "--languages"),
+        (values.get("task"), "language", "--tasks"),
+        (values.get("task"), "num_keys", "--tasks"),
+        (values.get("task"), "replacement", "--tasks"),
+        (values.get("task"), "kind", "--tasks"),
         (values.get("model"), "layer", "--models"),
+        (values.get("model"), "rule", "--models"),
+        (values.get("model"), "feature_map", "--models"),
     ):
         if isinstance(group, dict) and key in group:
             raise ValueError(f"--set: {key} is not the same in every run of a study: use {option}")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from fastweights.cli.train import split_scores
 from fastweights.study import Watcher, last_metrics
 from fastweights.worker import Job
 
@@ -129,10 +130,7 @@ class Bars(Lines):
 def _result_line(job: Job) -> str:
     try:
         result = json.loads((job.folder / "result.json").read_text(encoding="utf-8"))
-        accuracies = [
-            f"{split} {100 * scores['sequence_accuracy']:.1f} %"
-            for split, scores in result["splits"].items()
-        ]
-        return ", ".join([f"{result['steps']} steps", f"{result['wall_s']:.0f} s", *accuracies])
+        steps = f"{result['steps']} steps"
+        return ", ".join([steps, f"{result['wall_s']:.0f} s", *split_scores(result)])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "done, but result.json cannot be read"

@@ -60,14 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 def summary(result: dict[str, Any], folder: Path) -> list[str]:
     """What a finished run is worth, as lines."""
-    accuracies = [
-        f"{split} {100 * scores['sequence_accuracy']:.2f} %"
-        for split, scores in result["splits"].items()
-    ]
+    scores = ", ".join(split_scores(result))
     lines = [
         f"{folder}: {result['steps']} steps, {result['wall_s']:.0f} s; "
         f"stopped because: {result['stopped_because']}",
-        f"sequence accuracy at step {result['selected_step']}: {', '.join(accuracies)}",
+        f"at step {result['selected_step']}: {scores}",
     ]
     horizon = result.get("horizon")
     if horizon:
@@ -76,6 +73,16 @@ def summary(result: dict[str, Any], folder: Path) -> list[str]:
             f"{100 * horizon['threshold']:g} %, of up to {horizon['lengths'][-1]})"
         )
     return lines
+
+
+def split_scores(result: dict[str, Any]) -> list[str]:
+    """`bin0 100.00 %`, or `test 0.0021` where a task has no sequence accuracy but an error."""
+    return [
+        f"{split} {100 * scores['sequence_accuracy']:.2f} %"
+        if "sequence_accuracy" in scores
+        else f"{split} squared error {scores['squared_error']:.4f}"
+        for split, scores in result["splits"].items()
+    ]
 
 
 def _run_folder(arguments: argparse.Namespace) -> tuple[Path, bool]:

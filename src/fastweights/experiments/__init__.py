@@ -1,5 +1,11 @@
-"""One file a published experiment: functions that return the configurations of its runs."""
+"""One file a published experiment: the configurations of its runs."""
 
-from fastweights.experiments.formal_languages import demo, formal_languages
+from fastweights.experiments.experiment import Experiment
+from fastweights.experiments.formal_languages import DEMO, FORMAL_LANGUAGES
+from fastweights.experiments.retrieval import RETRIEVAL
 
-EXPERIMENTS = {"demo": demo, "formal_languages": formal_languages}
+EXPERIMENTS: dict[str, Experiment] = {
+    "demo": DEMO,
+    "formal_languages": FORMAL_LANGUAGES,
+    "retrieval": RETRIEVAL,
+}

@@ -4,9 +4,10 @@ models.
 The sizes are ours: the paper's best size and learning rate per cell could not be recovered.
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
+from fastweights.experiments.experiment import Experiment
 from fastweights.tasks.formal.menu import LANGUAGES as LANGUAGE_MENU
 from fastweights.train.config import RunConfig, merge, parse_config
 
@@ -49,50 +50,34 @@ TUNED: dict[tuple[str, str], dict[str, Any]] = {
     ("aa_star", "srwm"): {"training": {"lr": 1e-2}},
     ("abab_star", "srwm"): {"training": {"lr": 2e-2}},
     ("shuffle_2", "lstm"): {"training": {"lr": 2e-2}},
-    ("reset_dyck_1", "lstm"): {"training": {"stop_nats": 0.0, "max_steps": 6000}},
+    ("reset_dyck_1", "lstm"): {"training": {"stop_loss": 0.0, "max_steps": 6000}},
 }
 
 
-class Cell(NamedTuple):
-    language: str
-    model: str
-    seed: int
-    config: RunConfig
+def config(language: str, model: str, seed: int, overrides: Mapping[str, Any]) -> RunConfig:
+    """One run of the grid. The `max_steps` above are those of protocol strict."""
+    values = merge(DEFAULTS, {"model": MODELS[model], "seed": seed})
+    values = merge(values, {"task": {"kind": "formal_language", "language": language}})
+    values = merge(values, LANGUAGE_SETTINGS.get(language, {}))
+    values = merge(values, TUNED.get((language, model), {}))
+    if overrides.get("protocol") == "published":  # its 300 epochs end the run
+        values = merge(values, {"training": {"max_steps": None}})
+    return parse_config(merge(values, overrides)).resolved()
 
 
-def formal_languages(
-    languages: Sequence[str] = LANGUAGES,
-    models: Sequence[str] = tuple(MODELS),
-    seeds: Sequence[int] = (1, 2, 3),
-    overrides: dict[str, Any] | None = None,
-) -> list[Cell]:
-    """Eight formal languages, eight models, three seeds: which layer generalises to longer strings.
-
-    `overrides` is laid over every cell's configuration. The `max_steps` above are those of protocol
-    strict.
-    """
-    published = (overrides or {}).get("protocol") == "published"  # its 300 epochs end the run
-    limits = {"training": {"max_steps": None}} if published else {}
-    cells = []
-    for seed in seeds:
-        for language in languages:
-            for model in models:
-                values = merge(DEFAULTS, {"model": MODELS[model], "seed": seed})
-                values = merge(values, {"task": {"kind": "formal_language", "language": language}})
-                values = merge(values, LANGUAGE_SETTINGS.get(language, {}))
-                values = merge(values, TUNED.get((language, model), {}))
-                values = merge(values, limits)
-                config = parse_config(merge(values, overrides or {})).resolved()
-                cells.append(Cell(language, model, seed, config))
-    return cells
+def _short_config(language: str, model: str, seed: int, overrides: Mapping[str, Any]) -> RunConfig:
+    return config(language, model, seed, merge({"training": {"max_steps": 1000}}, overrides))
 
 
-def demo(
-    languages: Sequence[str] = ("parity",),
-    models: Sequence[str] = ("delta_net", "delta_net_0_2", "recurrent_delta_net", "srwm"),
-    seeds: Sequence[int] = (1, 2, 3),
-    overrides: dict[str, Any] | None = None,
-) -> list[Cell]:
-    """Parity with four of the models, three seeds: minutes on two CPU cores."""
-    short = merge({"training": {"max_steps": 1000}}, overrides or {})
-    return formal_languages(languages, models, seeds, short)
+FORMAL_LANGUAGES = Experiment(
+    "Eight formal languages, eight models, three seeds: which layer generalises to longer strings",
+    config,
+    LANGUAGES,
+    tuple(MODELS),
+)
+DEMO = Experiment(
+    "Parity with four of the models, three seeds: minutes on two CPU cores",
+    _short_config,
+    ("parity",),
+    ("delta_net", "delta_net_0_2", "recurrent_delta_net", "srwm"),
+)

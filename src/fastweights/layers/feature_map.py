@@ -9,7 +9,7 @@ from torch.nn.functional import silu
 
 from fastweights.ops import feature_maps
 
-FeatureMapName = Literal["elu_plus_one", "dpfp", "favor", "softmax", "silu", "identity"]
+FeatureMapName = Literal["elu_plus_one", "dpfp", "favor", "softmax", "silu", "tanh", "identity"]
 Normalization = Literal["none", "sum", "l2"]
 
 
@@ -18,12 +18,16 @@ class FeatureMap(nn.Module):
 
     Args:
         head_dim: width of one head.
-        name: `elu_plus_one`, `dpfp`, `favor`, `softmax`, `silu` or `identity`.
+        name: `elu_plus_one`, `dpfp`, `favor`, `softmax`, `silu`, `tanh` or `identity`.
         normalization: `none`; `sum`, so that the features add up to 1; `l2`, so that their length
             is 1.
         dpfp_nu: capacity factor of `dpfp`; the others ignore it.
         num_random_features: of `favor`; the others ignore it. They are drawn once, from
             `generator`, and stored with the weights.
+        favor_temperature: factor on the inputs of `favor`; None: head_dim^-0.25, with which it
+            estimates softmax attention.
+        favor_redraw: whether `redraw_directions` draws the directions of `favor` anew, from
+            PyTorch's default generator.
     """
 
     projection: Tensor
@@ -36,6 +40,8 @@ class FeatureMap(nn.Module):
         dpfp_nu: int,
         num_random_features: int,
         generator: torch.Generator | None,
+        favor_temperature: float | None = None,
+        favor_redraw: bool = False,
     ) -> None:
         super().__init__()
         for value, allowed, what in (
@@ -44,7 +50,7 @@ class FeatureMap(nn.Module):
         ):
             if value not in allowed:
                 raise ValueError(f"{what} must be one of {', '.join(allowed)}, got {value!r}")
-        if normalization == "sum" and name in ("silu", "identity"):
+        if normalization == "sum" and name in ("silu", "tanh", "identity"):
             raise ValueError(
                 f"normalization='sum' needs features >= 0; those of {name!r} have both signs"
             )
@@ -61,8 +67,9 @@ class FeatureMap(nn.Module):
                 head_dim, num_random_features, generator=generator
             )
             self.register_buffer("projection", projection)
-            self.temperature = 1 / math.sqrt(math.sqrt(head_dim))
-            self.key_dim = self.map(torch.zeros(1, head_dim)).shape[-1]
+            self.temperature = favor_temperature or 1 / math.sqrt(math.sqrt(head_dim))
+            self.redraw = favor_redraw
+            self.key_dim = 2 * num_random_features
 
     def map(self, x: Tensor) -> Tensor:
         match self.name:
@@ -72,12 +79,23 @@ class FeatureMap(nn.Module):
                 return feature_maps.dpfp(x, self.dpfp_nu)
             case "favor":
                 return feature_maps.favor_features(x, self.projection, self.temperature)
+            case "tanh":
+                return x.tanh()
             case "softmax":
                 return feature_maps.softmax_features(x)
             case "silu":
                 return silu(x)
             case _:
                 return x
+
+    def redraw_directions(self) -> None:
+        """New directions of `favor` where they are to be drawn anew; else nothing.
+
+        Queries and keys of a pass need the same ones, so who maps them both calls this first.
+        """
+        if self.name == "favor" and self.redraw:
+            directions, dim = self.projection.shape
+            self.projection.copy_(feature_maps.favor_projection(dim, directions, generator=None))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.map(x)

@@ -54,7 +54,7 @@ PUBLISHED_BLOCK = {
 
 
 class ModelSettings(Protocol):
-    """What `build_model` reads of a configuration (`fastweights.train.config.ModelConfig`)."""
+    """What `build_model` reads of a configuration (`train.config.SequenceModelConfig`)."""
 
     @property
     def layer(self) -> str: ...

@@ -5,6 +5,7 @@ from fastweights.ops.delta_rule import (
     delta_rule_chunk,
     delta_rule_recurrent,
     delta_rule_step,
+    delta_rule_weights,
 )
 from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
 from fastweights.ops.feature_maps import (
@@ -23,6 +24,7 @@ from fastweights.ops.linear_attention import (
     linear_attention_chunk,
     linear_attention_recurrent,
     linear_attention_step,
+    linear_attention_weights,
 )
 from fastweights.ops.lstm import LSTMState, LSTMWeights, lstm, lstm_recurrent, lstm_step
 from fastweights.ops.recurrent_delta import (
@@ -55,6 +57,7 @@ __all__ = [
     "delta_rule_chunk",
     "delta_rule_recurrent",
     "delta_rule_step",
+    "delta_rule_weights",
     "dpfp",
     "e_lstm",
     "e_lstm_recurrent",
@@ -67,6 +70,7 @@ __all__ = [
     "linear_attention_chunk",
     "linear_attention_recurrent",
     "linear_attention_step",
+    "linear_attention_weights",
     "lstm",
     "lstm_recurrent",
     "lstm_step",

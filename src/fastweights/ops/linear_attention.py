@@ -160,6 +160,17 @@ def _read_and_add(
     return y.to(q.dtype), LinearAttentionState(S, z)
 
 
+def linear_attention_weights(q: Tensor, k: Tensor, *, normalize: bool = False) -> Tensor:
+    """How much of each value is read from the memory after the last step: w [B, H, M, T] with
+    q_m S_T = sum_t w_mt v_t, for queries q [B, M, H, K], k [B, T, H, K] and a memory that was
+    empty; divided by their sum + 1e-6 with normalize=True."""
+    with autocast_off(q):
+        weights = torch.einsum("bmhk,bthk->bhmt", q, k)
+        if normalize:
+            weights = weights / (weights.sum(-1, keepdim=True) + NORMALIZER_EPS)
+    return weights
+
+
 class _LinearAttentionChunk(torch.autograd.Function):
     """q, k [N, G, C, K], v [N, G, C, V], S [G, K, V] -> y [N, G, C, V], S.
 

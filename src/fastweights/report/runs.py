@@ -234,7 +234,7 @@ def _read_mapping(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def _planned(path: Path) -> list[tuple[str, str, int]]:
-    """The cells of study.yaml: mappings with language, model and seed, under `cells`."""
+    """The cells of study.yaml: mappings with task, model and seed, under `cells`."""
     if not path.is_file():
         return []
     try:
@@ -247,10 +247,10 @@ def _planned(path: Path) -> list[tuple[str, str, int]]:
     planned = []
     for cell in cells:
         try:
-            planned.append((str(cell["language"]), str(cell["model"]), int(cell["seed"])))
+            planned.append((str(cell["task"]), str(cell["model"]), int(cell["seed"])))
         except (KeyError, TypeError, ValueError):
             raise ValueError(
-                f"{path}: a cell needs language, model and seed, got {_one_line(str(cell))}"
+                f"{path}: a cell needs task, model and seed, got {_one_line(str(cell))}"
             ) from None
     return planned
 

@@ -37,6 +37,25 @@ STRICT_EVALUATE_EVERY = 100
 PUBLISHED_MAX_EPOCHS = 300
 STRICT_MAX_STEPS = 10_000
 
+# What a run of this kind of task has where nothing else is said; formal languages have the defaults
+# of the fields. Retrieval: Schlag et al. (2021), official code.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "retrieval": {
+        "model": {"kind": "associative_memory"},
+        "training": {
+            "lr": 1e-3,
+            "betas": (0.9, 0.999),
+            "eps": 1e-8,
+            "batch_size": 32,
+            "max_steps": 100_000,
+            "evaluate_every": 100,
+            "patience": 11,
+            "stop_loss": 1e-3,
+        },
+        "horizon_lengths": (),
+    },
+}
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be used; `lines` holds one message per mistake."""
@@ -128,12 +147,33 @@ class FilesTask(Frozen):
     )
 
 
-Task = Annotated[FormalLanguageTask | RegexTask | DfaTask | FilesTask, Field(discriminator="kind")]
+class RetrievalTask(Frozen):
+    """Associative retrieval: which value was stored with this key? Schlag et al. (2021), 6.1."""
+
+    kind: Literal["retrieval"] = "retrieval"
+    num_keys: int = Field(gt=0, description="number of keys, and of values, S")
+    replacement: bool = Field(
+        default=False,
+        description="false: each key once (setting 1); true: 2 S keys drawn with replacement, "
+        "whose last value counts (setting 2)",
+    )
+    variant: Variant | None = Field(
+        default=None,
+        description="published: evaluated as in the official code (sequences of length S, at most "
+        "200 of the keys, mean of means); strict: as trained, every key (default: as protocol)",
+    )
 
 
-class ModelConfig(Frozen):
+Task = Annotated[
+    FormalLanguageTask | RegexTask | DfaTask | FilesTask | RetrievalTask,
+    Field(discriminator="kind"),
+]
+
+
+class SequenceModelConfig(Frozen):
     """A sequence model: embedding, `num_layers` blocks around one kind of layer, linear head."""
 
+    kind: Literal["sequence"] = "sequence"
     layer: str = Field(default="delta_net", description="name of the sequence layer in the menu")
     layer_options: dict[str, LayerOption] = Field(
         default_factory=dict, description="further arguments of the layer, name: value"
@@ -153,10 +193,69 @@ class ModelConfig(Frozen):
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout probability")
 
 
+class AssociativeMemoryConfig(Frozen):
+    """One memory that stores key-value pairs, and the maps that make keys and queries of tokens."""
+
+    kind: Literal["associative_memory"] = "associative_memory"
+    rule: Literal["softmax", "sum", "delta"] = Field(
+        default="delta", description="how the memory is written and read"
+    )
+    feature_map: str = Field(
+        default="dpfp", description="feature map of keys and queries; softmax has none"
+    )
+    feature_normalization: Literal["none", "sum"] | None = Field(
+        default=None,
+        description="of the features: sum, so that they add up to 1 (default: sum for delta)",
+    )
+    attention_normalizer: bool | None = Field(
+        default=None,
+        description="divide what is read by the sum of its weights (default: true for sum)",
+    )
+    dpfp_nu: int = Field(default=1, gt=0, description="capacity factor of dpfp")
+    num_random_features: int = Field(
+        default=128, gt=0, description="directions of favor, half its features"
+    )
+    favor_temperature: float | None = Field(
+        default=None,
+        gt=0,
+        description="factor on the inputs of favor (default: head_dim^-0.25); the published code "
+        "has 1",
+    )
+    favor_redraw: bool = Field(
+        default=True,
+        description="favor: new directions at every forward pass, as in the published code",
+    )
+    head_dim: int = Field(default=64, gt=0, description="width of keys and queries")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rule == "softmax" and (self.feature_normalization or self.attention_normalizer):
+            raise ValueError("rule: softmax has no feature_normalization and attention_normalizer")
+        return self
+
+    def resolved(self) -> AssociativeMemoryConfig:
+        """The same with the defaults that depend on the rule spelled out."""
+        update: dict[str, Any] = {}
+        if self.rule != "softmax" and self.feature_normalization is None:
+            update["feature_normalization"] = "sum" if self.rule == "delta" else "none"
+        if self.rule != "softmax" and self.attention_normalizer is None:
+            update["attention_normalizer"] = self.rule == "sum"
+        if self.feature_map == "favor" and self.favor_temperature is None:
+            update["favor_temperature"] = self.head_dim**-0.25
+        return self.model_copy(update=update)
+
+
+ModelConfig = Annotated[SequenceModelConfig | AssociativeMemoryConfig, Field(discriminator="kind")]
+
+
 class TrainingConfig(Frozen):
     """Optimizer, length of the run, evaluation and stop rules."""
 
     lr: float = Field(default=3e-3, gt=0, description="learning rate of Adam")
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.995), description="decay rates of Adam's averages (default: 0.9 0.995)"
+    )
+    eps: float = Field(default=1e-9, gt=0, description="Adam's term against division by zero")
     batch_size: int = Field(default=64, gt=0, description="sequences a step")
     max_steps: int | None = Field(
         default=None,
@@ -184,10 +283,11 @@ class TrainingConfig(Frozen):
         description="strict: stop after this many evaluations in which neither the validation "
         "accuracy nor its nats per token improved; null: never (default: 30)",
     )
-    stop_nats: float = Field(
+    stop_loss: float = Field(
         default=1e-5,
         ge=0,
-        description="strict: stop at validation accuracy 1.0 once nats per token are below this",
+        description="strict: stop at validation accuracy 1.0 once nats per token are below this; "
+        "retrieval: once the squared error is",
     )
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest gradient norm, null: no clipping (default: null)"
@@ -204,7 +304,7 @@ class RunConfig(Frozen):
     task: Task = Field(
         default=FormalLanguageTask(), description="what is learned (default: parity)"
     )
-    model: ModelConfig = Field(default=ModelConfig(), description="the model")
+    model: ModelConfig = Field(default=SequenceModelConfig(), description="the model")
     training: TrainingConfig = Field(default=TrainingConfig(), description="the training")
     protocol: Variant = Field(
         default="strict",
@@ -229,10 +329,16 @@ class RunConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _kind(cls, values: Any) -> Any:
-        """A task without `kind` is one of the menu's languages."""
-        if isinstance(values, dict) and isinstance(values.get("task"), dict):
-            return {**values, "task": {"kind": "formal_language", **values["task"]}}
+    def _defaults(cls, values: Any) -> Any:
+        """A task without `kind` is one of the menu's languages; a model without it, and every value
+        that is not given, is what the task has by default."""
+        if not isinstance(values, dict):
+            return values
+        if isinstance(values.get("task"), dict):
+            values = merge({"task": {"kind": "formal_language"}}, values)
+            values = merge(DEFAULTS.get(values["task"]["kind"], {}), values)
+        if isinstance(values.get("model"), dict):
+            values = merge({"model": {"kind": "sequence"}}, values)
         return values
 
     @model_validator(mode="after")
@@ -241,8 +347,14 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"horizon_lengths: must be ascending without repeats, got {self.horizon_lengths}"
             )
+        needed = DEFAULTS.get(self.task.kind, {}).get("model", {}).get("kind", "sequence")
+        if self.model.kind != needed:
+            raise ValueError(
+                f"model.kind: task {self.task.kind} needs {needed!r}, got {self.model.kind!r}"
+            )
         variant = getattr(self.task, "variant", None)
-        if variant == "published" and self.protocol == "strict":
+        formal = not isinstance(self.task, RetrievalTask)
+        if formal and variant == "published" and self.protocol == "strict":
             raise ValueError(
                 "task.variant: 'published' has no validation split, which protocol 'strict' needs; "
                 "use variant 'strict' or protocol 'published'"
@@ -258,12 +370,14 @@ class RunConfig(Frozen):
             training = training.model_copy(update={"evaluate_every": every})
         if training.max_steps is None and not published:
             training = training.model_copy(update={"max_steps": STRICT_MAX_STEPS})
-        if training.max_epochs is None and published:
+        if training.max_epochs is None and published and self.task.kind not in DEFAULTS:
             training = training.model_copy(update={"max_epochs": PUBLISHED_MAX_EPOCHS})
-        task = self.task
-        if isinstance(task, FormalLanguageTask | FilesTask) and task.variant is None:
+        task, model = self.task, self.model
+        if isinstance(task, FormalLanguageTask | FilesTask | RetrievalTask) and not task.variant:
             task = task.model_copy(update={"variant": self.protocol})
-        return self.model_copy(update={"task": task, "training": training})
+        if isinstance(model, AssociativeMemoryConfig):
+            model = model.resolved()
+        return self.model_copy(update={"task": task, "model": model, "training": training})
 
 
 def differences(

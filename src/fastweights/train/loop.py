@@ -11,24 +11,23 @@ import json
 import logging
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fastweights.atomic import write_json
-from fastweights.tasks.formal.menu import Task
-from fastweights.train.accuracy import evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
-from fastweights.train.config import ConfigError, RunConfig, save_config
-from fastweights.train.data import IGNORED, TrainingBatches, load_run_task
+from fastweights.train.config import RunConfig, save_config
 from fastweights.train.environment import find_device, write_environment
 from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from fastweights.train.lock import locked_folder
 from fastweights.train.log import Metrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
+from fastweights.train.problem import Problem, finite_or_none
+from fastweights.train.problems import load_problem
 from fastweights.train.process import (
     Signals,
     cpu_threads,
@@ -36,10 +35,9 @@ from fastweights.train.process import (
     full_disk_in_threads,
 )
 from fastweights.train.progress import ProgressBar
-from fastweights.train.protocol import Protocol, Selection
+from fastweights.train.protocol import Selection
 from fastweights.train.run_folder import check_folder, finished_result, last_checkpoint
-from fastweights.train.run_model import build_run_model, spelled_out
-from fastweights.train.task_file import write_task
+from fastweights.train.run_model import spelled_out
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -59,7 +57,7 @@ class RunState:
     step: int = 0
     wall_s: float = 0.0
     stopped_because: str | None = None
-    window_nats: float = 0.0
+    window_loss: float = 0.0
     window_tokens: int = 0
     selection: Selection = dataclasses.field(default_factory=Selection)
 
@@ -97,21 +95,20 @@ def train(
         Signals() as signals,
     ):
         # Names and data are checked before the folder is touched.
-        task = load_run_task(config)
-        model = build_run_model(config, task)
-        _check_splits(config, task)
+        problem = load_problem(config, device)
+        model = problem.build_model()
         with locked_folder(run_folder, "training"):
             check_folder(run_folder, resume)  # another process may have come and gone meanwhile
             last = last_checkpoint(config, run_folder) if resume else None
             (run_folder / "failure.json").unlink(missing_ok=True)
             try:
                 save_config(config, run_folder / "config.yaml")
-                write_task(config, task, run_folder)
+                problem.describe(run_folder)
                 write_environment(
                     run_folder, device, torch.get_num_threads(), last.step if last else None
                 )
                 with Metrics(run_folder, last.step if last else (0 if resume else None)) as metrics:
-                    run = _Run(config, run_folder, task, model, device, metrics, signals)
+                    run = _Run(config, run_folder, problem, model, device, metrics, signals)
                     return run.finish(last, progress)
             except Exception as error:
                 write_failure(run_folder, error)
@@ -125,18 +122,17 @@ class _Run:
         self,
         config: RunConfig,
         run_folder: Path,
-        task: Task,
+        problem: Problem,
         model: nn.Module,
         device: torch.device,
         metrics: Metrics,
         signals: Signals,
     ) -> None:
-        self.config, self.run_folder, self.task = config, run_folder, task
+        self.config, self.run_folder, self.problem = config, run_folder, problem
         self.device, self.metrics, self.signals = device, metrics, signals
         self.state = RunState()
         self.checkpoints = Checkpoints(run_folder)
-        self.batches = TrainingBatches(task, config.training.batch_size, config.seed, device)
-        self.protocol = Protocol(config, self.batches.steps_per_epoch)
+        self.protocol = problem.protocol
         self.fabric = _fabric(config, device)
         self.raw_model = model
         self.trainable = [p for p in model.parameters() if p.requires_grad]
@@ -147,7 +143,9 @@ class _Run:
         """From the last checkpoint (or step 0) to result.json."""
         if last is not None:
             self._restore(last)
-        bar = ProgressBar(int(self.protocol.max_steps), self.state.step, progress)
+        bar = ProgressBar(
+            int(self.protocol.max_steps), self.state.step, self.problem.loss_name, progress
+        )
         try:
             self._train(bar)
             self.metrics.close()  # what cannot be written is told before the run counts as done
@@ -190,104 +188,72 @@ class _Run:
     def _step(self) -> int:
         """One optimizer step; returns the number of counted tokens."""
         state, training = self.state, self.config.training
-        batch = self.batches.batch(state.step)
         set_lr(self.raw_optimizer, lr_at(state.step, training))
-        output = self.model(batch.inputs)
-        loss = F.cross_entropy(
-            output.logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORED
-        )
-        nats = loss.item()
-        if not math.isfinite(nats):
-            raise NonFiniteLossError(f"the loss is {nats} at step {state.step + 1}{self._kept()}")
-        self.fabric.backward(loss + output.balance_loss)
+        loss, penalty, num_tokens = self.problem.training_loss(self.model, state.step)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise NonFiniteLossError(f"the loss is {value} at step {state.step + 1}{self._kept()}")
+        self.fabric.backward(loss + penalty)
         if training.clip_norm is not None:
             try:
                 self.fabric.clip_gradients(self.model, self.optimizer, max_norm=training.clip_norm)
             except RuntimeError:  # torch's clip_grad_norm_ refuses a norm that is not finite
                 raise NonFiniteLossError(
-                    f"the gradient is not finite at step {state.step + 1}, loss {nats:.4g}"
+                    f"the gradient is not finite at step {state.step + 1}, loss {value:.4g}"
                     f"{self._kept()}"
                 ) from None
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.step += 1
-        state.window_nats += nats * batch.num_tokens
-        state.window_tokens += batch.num_tokens
-        return batch.num_tokens
+        state.window_loss += value * num_tokens
+        state.window_tokens += num_tokens
+        return num_tokens
 
     def _log_window(self, bar: ProgressBar, tokens_per_s: float) -> None:
         state = self.state
-        nats = state.window_nats / state.window_tokens
-        self.metrics.write(
-            step=state.step,
-            split="train",
-            epoch=state.step / self.batches.steps_per_epoch,
-            nats_per_token=nats,
-            tokens_per_s=tokens_per_s,
-            wall_s=state.wall_s,
-        )
-        bar.step(state.step, nats, tokens_per_s)
-        state.window_nats, state.window_tokens = 0.0, 0
+        loss = state.window_loss / state.window_tokens
+        scores = {self.problem.loss_name: loss, "tokens_per_s": tokens_per_s}
+        self._log("train", scores)
+        bar.step(state.step, loss, tokens_per_s)
+        state.window_loss, state.window_tokens = 0.0, 0
+
+    def _log(self, split: str, scores: Mapping[str, float | None]) -> None:
+        step, epoch = self.state.step, self.problem.epoch(self.state.step)
+        epochs = {} if epoch is None else {"epoch": epoch}
+        self.metrics.write(step=step, split=split, **epochs, **scores, wall_s=self.state.wall_s)
 
     def _evaluate(self, bar: ProgressBar) -> bool:
         """Evaluate the protocol's splits, decide whether to stop; True if it is the best so far."""
         state = self.state
-        scores = {name: self._accuracy(name) for name in self.protocol.splits}
+        scores = self.problem.evaluate(self.model, state.step)
         for split, values in scores.items():
-            values = {key: value for key, value in values.items() if key != "num_sequences"}
-            self.metrics.write(
-                step=state.step,
-                split=split,
-                epoch=state.step / self.batches.steps_per_epoch,
-                **values,
-                wall_s=state.wall_s,
-            )
-        accuracy, nats = self.protocol.score(scores)
-        best = state.selection.update(state.step, accuracy, nats)
-        state.stopped_because = self.protocol.stop(accuracy, nats, state.selection)
+            kept = {key: x for key, x in values.items() if not key.startswith("num_")}
+            self._log(split, kept)
+        score = self.protocol.score(scores)
+        best = state.selection.update(state.step, score)
+        state.stopped_because = self.protocol.stop(score, state.selection)
         if state.stopped_because is None and state.step >= self.protocol.max_steps:
             state.stopped_because = self.protocol.last_reason
-        bar.evaluated(state.step, self.protocol.selection, accuracy)
+        bar.evaluated(state.step, "+".join(self.protocol.splits), score)
         return best
-
-    def _accuracy(self, split: str) -> dict[str, Any]:
-        return evaluate_examples(
-            self.model,
-            self.task.splits[split],
-            self.task.symbols,
-            self.task.labels,
-            device=self.device,
-        ).as_dict()
 
     def _conclude(self) -> Result:
         """With the selected weights: every split and the horizon, once; then result.json."""
         self.signals.at_once = True  # nothing is left that a checkpoint would save
-        best = self.checkpoints.load("best")
-        self.raw_model.load_state_dict(best.model)
-        splits = {
-            name: self._accuracy(name)
-            for name in ("validation", "bin0", "bin1")
-            if self.task.splits.get(name)
-        }
-        config, state = self.config, self.state
+        selected = self.checkpoints.load("last" if self.protocol.selects_last else "best")
+        self.raw_model.load_state_dict(selected.model)
+        state = self.state
         result = {
             "status": "done",
             "stopped_because": state.stopped_because,
-            "selected_step": best.step,
+            "selected_step": selected.step,
             "steps": state.step,
             "wall_s": state.wall_s,
             "num_parameters": sum(p.numel() for p in self.trainable),
-            "protocol": config.protocol,
+            "protocol": self.config.protocol,
             "selection": self.protocol.selection,
-            "splits": splits,
-            "horizon": horizon(
-                self.model,
-                self.task,
-                config.horizon_lengths,
-                config.horizon_sequences,
-                config.seed,
-                device=self.device,
-            ),
+            "lowest_loss": finite_or_none(state.selection.lowest_loss),
+            **self.problem.conclude(self.model, selected.step),
         }
         write_json(self.run_folder / "result.json", result)
         return result
@@ -305,7 +271,7 @@ class _Run:
             "optimizer": self.raw_optimizer.state_dict(),
             "generators": generators,
             "config": json.dumps(self.config.model_dump(mode="json")),
-            "training_data": self.batches.checksum,
+            "training_data": self.problem.checksum,
         }
         self.metrics.sync()
         self.checkpoints.save(
@@ -314,10 +280,10 @@ class _Run:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         saved = checkpoint.training_state
-        if saved["training_data"] != self.batches.checksum:
+        if saved["training_data"] != self.problem.checksum:
             raise CheckpointError(
                 f"{self.run_folder}: the training data have changed since step {checkpoint.step}: "
-                f"checksum {self.batches.checksum[:12]}, it was {saved['training_data'][:12]}"
+                f"checksum {self.problem.checksum[:12]}, it was {saved['training_data'][:12]}"
             )
         self.raw_model.load_state_dict(checkpoint.model)
         self.raw_optimizer.load_state_dict(saved["optimizer"])
@@ -330,15 +296,6 @@ class _Run:
         if not self.checkpoints.exist():
             return "; no checkpoint yet"
         return f"; the last good checkpoint is {self.checkpoints.index()['last']}"
-
-
-def _check_splits(config: RunConfig, task: Task) -> None:
-    needed = ("bin0", "bin1") if config.protocol == "published" else ("validation",)
-    for split in ("train", *needed):
-        if not task.splits.get(split):
-            raise ConfigError(
-                [f"task {task.name}: no {split} split, which protocol {config.protocol!r} needs"]
-            )
 
 
 def _fabric(config: RunConfig, device: torch.device) -> Fabric:

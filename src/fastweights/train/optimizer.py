@@ -1,4 +1,4 @@
-"""Adam as the published runs use it, with optional warm-up and decoupled weight decay."""
+"""Adam, with optional warm-up and decoupled weight decay."""
 
 from __future__ import annotations
 
@@ -9,22 +9,20 @@ from torch import nn
 
 from fastweights.train.config import TrainingConfig
 
-BETAS = (0.9, 0.995)
-EPS = 1e-9
-
 
 def build_optimizer(
     parameters: Iterable[nn.Parameter], config: TrainingConfig
 ) -> torch.optim.AdamW:
-    """Adam(betas 0.9/0.995, eps 1e-9), Irie et al. (2023), official code; both protocols.
+    """AdamW, which with weight decay 0 is Adam. The fused form does one pass over all parameters.
 
-    AdamW with weight decay 0 is Adam. The fused form does one pass over all parameters.
+    The configuration's betas and eps are those of the official code: 0.9, 0.995 and 1e-9 for formal
+    languages (Irie et al., 2023), PyTorch's own for retrieval (Schlag et al., 2021).
     """
     return torch.optim.AdamW(
         parameters,
         lr=config.lr,
-        betas=BETAS,
-        eps=EPS,
+        betas=config.betas,
+        eps=config.eps,
         weight_decay=config.weight_decay,
         fused=True,
     )

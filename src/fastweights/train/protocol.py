@@ -1,18 +1,23 @@
-"""Which checkpoint is kept and when a run stops. Pure arithmetic on accuracies.
-
-`published` looks at the two test bins, as the official code does (best mean of both, stop when both
-are at 100 %), so its numbers are optimistic by construction. `strict` looks at the validation
-split only.
-"""
+"""Which checkpoint is kept and when a run stops. Pure arithmetic on scores."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from fastweights.train.config import RunConfig
+
+
+class Score(NamedTuple):
+    """What an evaluation is worth: accuracy (0 to 1; None for a task without one), then loss."""
+
+    accuracy: float | None
+    loss: float
+
+    def __str__(self) -> str:
+        return f"{self.loss:.4f}" if self.accuracy is None else f"{100 * self.accuracy:.1f} %"
 
 
 @dataclasses.dataclass
@@ -21,68 +26,104 @@ class Selection:
 
     step: int = 0
     accuracy: float = -1.0
-    nats_per_token: float = math.inf
+    loss: float = math.inf
     highest_accuracy: float = -1.0
-    lowest_nats: float = math.inf
+    lowest_loss: float = math.inf
     evaluations_without_improvement: int = 0
 
-    def update(self, step: int, accuracy: float, nats_per_token: float) -> bool:
+    def update(self, step: int, score: Score) -> bool:
         """Take in an evaluation; True if it is the best so far.
 
-        Best: the higher accuracy, then the lower nats per token; the earlier step on a tie of both.
+        Best: the higher accuracy, then the lower loss; the earlier step on a tie of both.
         """
-        improved = accuracy > self.highest_accuracy or nats_per_token < self.lowest_nats
+        accuracy, loss = score.accuracy or 0.0, score.loss
+        improved = accuracy > self.highest_accuracy or loss < self.lowest_loss
         self.evaluations_without_improvement = (
             0 if improved else self.evaluations_without_improvement + 1
         )
         self.highest_accuracy = max(self.highest_accuracy, accuracy)
-        self.lowest_nats = min(self.lowest_nats, nats_per_token)
-        if (accuracy, -nats_per_token) <= (self.accuracy, -self.nats_per_token):
+        self.lowest_loss = min(self.lowest_loss, loss)
+        if (accuracy, -loss) <= (self.accuracy, -self.loss):
             return False
-        self.step, self.accuracy, self.nats_per_token = step, accuracy, nats_per_token
+        self.step, self.accuracy, self.loss = step, accuracy, loss
         return True
 
 
 class Protocol:
-    """The splits a protocol evaluates during training, its selection and its stop rule."""
+    """One split is looked at during training: the best evaluation is selected; the run stops when
+    the split is solved or no better for `patience` evaluations.
 
-    def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
+    Args:
+        config: the run.
+        steps_per_epoch: None where there are no epochs.
+        loss_name: of the loss among the scores.
+        has_accuracy: whether the scores have a sequence_accuracy.
+        selects_last: the last weights are selected, not the best.
+    """
+
+    splits: tuple[str, ...] = ("validation",)
+
+    def __init__(
+        self,
+        config: RunConfig,
+        steps_per_epoch: int | None,
+        loss_name: str = "nats_per_token",
+        *,
+        has_accuracy: bool = True,
+        selects_last: bool = False,
+    ) -> None:
         training = config.training
-        self.published = config.protocol == "published"
-        self.splits = ("bin0", "bin1") if self.published else ("validation",)
-        self.selection: Literal["validation", "bin0+bin1"] = (
-            "bin0+bin1" if self.published else "validation"
-        )
+        self.loss_name, self.has_accuracy = loss_name, has_accuracy
+        self.selects_last = selects_last
         self.evaluate_every = training.evaluate_every or 1
         self.steps_per_epoch = steps_per_epoch
-        self.patience, self.stop_nats = training.patience, training.stop_nats
+        self.patience, self.stop_loss = training.patience, training.stop_loss
         epochs = training.max_epochs
         self.max_steps = min(
-            training.max_steps or math.inf, epochs * steps_per_epoch if epochs else math.inf
+            training.max_steps or math.inf,
+            epochs * steps_per_epoch if epochs and steps_per_epoch else math.inf,
         )
         self.last_reason = "max_steps" if self.max_steps == training.max_steps else "max_epochs"
 
+    @property
+    def selection(self) -> str:
+        """What selects, as result.json says it."""
+        return "last" if self.selects_last else "+".join(self.splits)
+
     def evaluates_at(self, step: int) -> bool:
-        """Every `evaluate_every` steps, at the last, and under published at every epoch's end."""
-        return (
-            step % self.evaluate_every == 0
-            or step >= self.max_steps
-            or (self.published and step % self.steps_per_epoch == 0)
-        )
+        """Every `evaluate_every` steps and at the last."""
+        return step % self.evaluate_every == 0 or step >= self.max_steps
 
-    def score(self, scores: Mapping[str, Mapping[str, Any]]) -> tuple[float, float]:
-        """(sequence accuracy, nats per token), each the mean over the protocol's splits."""
-        accuracy = [scores[name]["sequence_accuracy"] for name in self.splits]
-        nats = [scores[name]["nats_per_token"] for name in self.splits]
-        finite = all(value is not None for value in nats)
-        return sum(accuracy) / len(accuracy), sum(nats) / len(nats) if finite else math.inf
+    def score(self, scores: Mapping[str, Mapping[str, Any]]) -> Score:
+        """The mean over the splits; a loss that is not finite counts as infinite."""
+        losses = [scores[name][self.loss_name] for name in self.splits]
+        loss = math.inf if None in losses else sum(losses) / len(losses)
+        if not self.has_accuracy:
+            return Score(None, loss)
+        accuracies = [scores[name]["sequence_accuracy"] for name in self.splits]
+        return Score(sum(accuracies) / len(accuracies), loss)
 
-    def stop(self, accuracy: float, nats_per_token: float, selection: Selection) -> str | None:
+    def stop(self, score: Score, selection: Selection) -> str | None:
         """Why to stop after this evaluation, or None."""
-        if self.published:
-            return "bin0 and bin1 at 100 %" if accuracy >= 1.0 else None
-        if accuracy >= 1.0 and nats_per_token < self.stop_nats:
-            return f"validation accuracy 1.0, nats_per_token below {self.stop_nats:g}"
+        if score.accuracy in (None, 1.0) and score.loss < self.stop_loss:
+            right = "" if score.accuracy is None else "validation accuracy 1.0, "
+            return f"{right}{self.loss_name} below {self.stop_loss:g}"
         if self.patience and selection.evaluations_without_improvement >= self.patience:
             return f"{self.patience} evaluations without improvement"
         return None
+
+
+class PublishedBins(Protocol):
+    """The two test bins are looked at, as in the official code of Irie et al. (2023): the best mean
+    of both is selected, and the run stops when both are at 100 %. So its numbers are optimistic by
+    construction."""
+
+    splits = ("bin0", "bin1")
+
+    def evaluates_at(self, step: int) -> bool:
+        """At every epoch's end, too."""
+        return super().evaluates_at(step) or step % (self.steps_per_epoch or 1) == 0
+
+    def stop(self, score: Score, selection: Selection) -> str | None:
+        """Nothing but 100 % ends the run."""
+        return "bin0 and bin1 at 100 %" if score.accuracy == 1.0 else None

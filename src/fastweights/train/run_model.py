@@ -6,7 +6,7 @@ from torch import nn
 
 from fastweights.models.menu import build_model, layer_options, published_block
 from fastweights.tasks.formal.menu import Task
-from fastweights.train.config import RunConfig
+from fastweights.train.config import RunConfig, SequenceModelConfig
 from fastweights.train.data import generator_for
 
 
@@ -15,17 +15,21 @@ def spelled_out(config: RunConfig) -> RunConfig:
 
     A layer option that is None is left out. Raises ValueError for an unknown layer or option.
     """
+    config = config.resolved()
     model = config.model
+    if not isinstance(model, SequenceModelConfig):
+        return config
     options = layer_options(model.layer, model.layer_options)
     update = {
         "layer_options": {name: value for name, value in options.items() if value is not None},
         "block": model.block or published_block(model.layer),
     }
-    return config.resolved().model_copy(update={"model": model.model_copy(update=update)})
+    return config.model_copy(update={"model": model.model_copy(update=update)})
 
 
 def build_run_model(config: RunConfig, task: Task) -> nn.Module:
-    """The untrained model of a run, its weights drawn with the run's seed."""
+    """The untrained sequence model of a run, its weights drawn with the run's seed."""
+    assert isinstance(config.model, SequenceModelConfig)
     return build_model(
         config.model,
         vocab_size=len(task.symbols) + 1,

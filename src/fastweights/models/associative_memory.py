@@ -1,0 +1,109 @@
+"""The model of the retrieval experiments: one memory, and the maps that make keys and queries."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastweights.layers.feature_map import FeatureMap, FeatureMapName
+from fastweights.layers.initialization import linear, normal
+from fastweights.ops.delta_rule import delta_rule_weights
+from fastweights.ops.linear_attention import linear_attention_weights
+
+Rule = Literal["softmax", "sum", "delta"]
+
+
+class AssociativeMemory(nn.Module):
+    """Pairs of a key and a value are stored; a key reads a mixture of the values.
+
+    Schlag, Irie, Schmidhuber (2021), section 6.1 and official code: S keys with learned embeddings
+    of width 2.2 S, S values that are the unit vectors of R^S. With e the embedding of a key and v
+    its value, k = W_k [v; e] + b_k, beta = sigmoid(W_beta [v; e] + b_beta), and a query is
+    q = W_q e + b_q; one head. Differences: the embeddings of the values, which nothing reads, are
+    left out, and a normaliser is what `fastweights.ops` has (sums below 1e-12 count as that; the
+    code divides keys by their sum as it is, and adds 1e-6 to that of queries).
+
+    The embeddings are projected once for all S keys, not at every position.
+
+    Args:
+        num_keys: S.
+        rule: `softmax` attention (scale 1/sqrt(head_dim), no feature map), `sum` or `delta`.
+        feature_map, feature_normalization, dpfp_nu, num_random_features, favor_temperature,
+            favor_redraw: see `fastweights.layers.feature_map.FeatureMap`.
+        attention_normalizer: divide what is read by the sum of its weights; `sum` only.
+        head_dim: width of keys and queries before the feature map.
+        generator: of the initial weights; PyTorch's default one if None.
+    """
+
+    def __init__(
+        self,
+        num_keys: int,
+        rule: Rule,
+        feature_map: FeatureMapName,
+        feature_normalization: Literal["none", "sum"] | None,
+        attention_normalizer: bool | None,
+        dpfp_nu: int,
+        num_random_features: int,
+        favor_temperature: float | None,
+        favor_redraw: bool,
+        head_dim: int,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if rule == "delta" and attention_normalizer:
+            raise ValueError("attention_normalizer: the delta rule has none here")
+        self.num_keys, self.rule, self.head_dim = num_keys, rule, head_dim
+        self.attention_normalizer = bool(attention_normalizer)
+        width = int(2.2 * num_keys)
+        self.key_embedding = normal(num_keys, width, std=1.0, generator=generator)
+        self.to_key = linear(num_keys + width, head_dim, bias=True, generator=generator)
+        self.to_query = linear(width, head_dim, bias=True, generator=generator)
+        for layer in (self.to_key, self.to_query):
+            if rule == "softmax":
+                nn.init.xavier_uniform_(layer.weight, generator=generator)
+            else:
+                bound = 1 / math.sqrt(head_dim)
+                nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
+        if rule == "delta":
+            self.to_beta = linear(num_keys + width, 1, bias=True, generator=generator)
+        if rule != "softmax":
+            self.feature_map = FeatureMap(
+                head_dim,
+                feature_map,
+                feature_normalization or "none",
+                dpfp_nu,
+                num_random_features,
+                generator,
+                favor_temperature,
+                favor_redraw,
+            )
+
+    def weights(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
+        """How much of each stored value each query reads: keys, values [B, T] and queries [B, M],
+        numbers in 0 .. S - 1, -> [B, M, T]."""
+        q = F.embedding(queries, self.to_query(self.key_embedding))
+        k = self._stored(keys, values, self.to_key)
+        if self.rule == "softmax":
+            return (q @ k.mT / math.sqrt(self.head_dim)).softmax(-1)
+        self.feature_map.redraw_directions()
+        q, k = self.feature_map(q)[:, :, None], self.feature_map(k)[:, :, None]
+        if self.rule == "sum":
+            return linear_attention_weights(q, k, normalize=self.attention_normalizer)[:, 0]
+        beta = self._stored(keys, values, self.to_beta).sigmoid()
+        return delta_rule_weights(q, k, beta)[:, 0]
+
+    def forward(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
+        """What each query reads, a mixture of unit vectors: [B, M, S]."""
+        weights = self.weights(keys, values, queries)
+        read = weights.new_zeros(*queries.shape, self.num_keys)
+        return read.scatter_add(-1, values[:, None].expand_as(weights), weights)
+
+    def _stored(self, keys: Tensor, values: Tensor, layer: nn.Linear) -> Tensor:
+        """layer([v; e]) at every position: a sum of one row for the value and one for the key."""
+        of_value = layer.weight[:, : self.num_keys].mT
+        of_key = F.linear(self.key_embedding, layer.weight[:, self.num_keys :], layer.bias)
+        return F.embedding(values, of_value) + F.embedding(keys, of_key)

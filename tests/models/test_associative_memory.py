@@ -1,0 +1,86 @@
+"""The model against the plain statement of its equations: keys made at every position, memories
+written step by step."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fastweights.models.associative_memory import AssociativeMemory
+from fastweights.ops.delta_rule import delta_rule_recurrent
+from fastweights.ops.feature_maps import dpfp, sum_normalize
+from fastweights.ops.linear_attention import linear_attention_recurrent
+from fastweights.tasks.retrieval import ask_all, draw_pairs
+
+S, T = 6, 9
+
+
+def make(rule: str, feature_map: str = "dpfp", **options: object) -> AssociativeMemory:
+    settings = {
+        "feature_normalization": "sum" if rule == "delta" else None,
+        "attention_normalizer": rule == "sum",
+        "dpfp_nu": 2,
+        "num_random_features": 16,
+        "favor_temperature": None,
+        "favor_redraw": True,
+        "head_dim": 8,
+        **options,
+    }
+    generator = torch.Generator().manual_seed(0)
+    return AssociativeMemory(S, rule, feature_map, **settings, generator=generator).double()
+
+
+def batch() -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(1)
+    keys, values = draw_pairs(4, S, T, True, generator)
+    return keys, values, ask_all(keys, values, S).queries
+
+
+@pytest.mark.parametrize("rule", ["softmax", "sum", "delta"])
+def test_reads_what_a_memory_written_step_by_step_holds(rule: str) -> None:
+    model = make(rule)
+    keys, values, queries = batch()
+    stored, v = model.key_embedding[keys], F.one_hot(values, S).double()
+    k = model.to_key(torch.cat([v, stored], -1))
+    q = model.to_query(model.key_embedding[queries])
+    if rule == "softmax":
+        want = (q @ k.mT / 8**0.5).softmax(-1) @ v
+    else:
+        k, q = dpfp(k, 2), dpfp(q, 2)
+        if rule == "sum":
+            _, state = linear_attention_recurrent(k[:, :, None], k[:, :, None], v[:, :, None])
+            want = q @ state.memory[:, 0] / ((q * state.key_sum).sum(-1, keepdim=True) + 1e-6)
+        else:
+            k, q = sum_normalize(k), sum_normalize(q)
+            beta = model.to_beta(torch.cat([v, stored], -1)).sigmoid()
+            _, memory = delta_rule_recurrent(k[:, :, None], k[:, :, None], v[:, :, None], beta)
+            want = q @ memory[:, 0]
+    torch.testing.assert_close(model(keys, values, queries), want)
+
+
+def test_learned_are_the_embeddings_of_the_keys_and_the_maps() -> None:
+    """e = int(2.2 S): S e + (S + e + 1) d + (e + 1) d + (S + e + 1)."""
+    e = int(2.2 * S)
+    count = sum(p.numel() for p in make("delta").parameters())
+    assert count == S * e + (S + e + 1) * 8 + (e + 1) * 8 + S + e + 1
+    bound = 8**-0.5
+    assert 0.9 * bound < make("sum").to_key.weight.abs().max() <= bound
+
+
+def test_favor_draws_new_directions_the_same_for_keys_and_queries() -> None:
+    model = make("sum", "favor")
+    before = model.feature_map.projection.clone()
+    model(*batch())
+    assert not torch.equal(before, model.feature_map.projection)
+    fixed = make("sum", "favor", favor_redraw=False)
+    fixed(*batch())
+    assert torch.equal(before, fixed.feature_map.projection)
+
+
+def test_one_pair_is_read_exactly_by_its_own_key() -> None:
+    """With one stored pair, every attention-normalised read is that value."""
+    model = make("sum", "elu_plus_one")
+    keys, values = torch.tensor([[2]]), torch.tensor([[5]])
+    read = model(keys, values, torch.tensor([[2, 0]]))
+    torch.testing.assert_close(
+        read[0], F.one_hot(torch.tensor([5, 5]), S).double(), atol=1e-5, rtol=0
+    )
