@@ -7,7 +7,14 @@ import torch
 
 Backend = Literal["auto", "torch", "cpu", "triton"]
 
-CPU_OPS = ("delta_rule", "e_lstm", "linear_attention", "recurrent_delta", "self_reference")
+CPU_OPS = (
+    "delta_rule",
+    "dpfp_similarity",
+    "e_lstm",
+    "linear_attention",
+    "recurrent_delta",
+    "self_reference",
+)
 CPU_DTYPES = (torch.float32, torch.float64)
 
 NUMBA_INSTALLED = find_spec("numba") is not None

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName
 from fastweights.layers.initialization import linear, normal
 from fastweights.ops.delta_rule import delta_rule_weights
-from fastweights.ops.linear_attention import linear_attention_weights
+from fastweights.ops.dpfp_similarity import dpfp_similarity
+from fastweights.ops.linear_attention import linear_attention_weights, normalize_weights
 
 Rule = Literal["softmax", "sum", "delta"]
 
@@ -89,8 +90,12 @@ class AssociativeMemory(nn.Module):
         k = self._stored(keys, values, self.to_key)
         if self.rule == "softmax":
             return (q @ k.mT / math.sqrt(self.head_dim)).softmax(-1)
-        self.feature_map.redraw_directions()
-        q, k = self.feature_map(q)[:, :, None], self.feature_map(k)[:, :, None]
+        phi = self.feature_map
+        if self.rule == "sum" and (phi.name, phi.normalization) == ("dpfp", "none"):
+            weights = dpfp_similarity(q, k, phi.dpfp_nu)
+            return normalize_weights(weights) if self.attention_normalizer else weights
+        phi.redraw_directions()
+        q, k = phi(q)[:, :, None], phi(k)[:, :, None]
         if self.rule == "sum":
             return linear_attention_weights(q, k, normalize=self.attention_normalizer)[:, 0]
         beta = self._stored(keys, values, self.to_beta).sigmoid()

@@ -7,6 +7,7 @@ from fastweights.ops.delta_rule import (
     delta_rule_step,
     delta_rule_weights,
 )
+from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
 from fastweights.ops.feature_maps import (
     dpfp,
@@ -59,6 +60,7 @@ __all__ = [
     "delta_rule_step",
     "delta_rule_weights",
     "dpfp",
+    "dpfp_similarity",
     "e_lstm",
     "e_lstm_recurrent",
     "e_lstm_step",

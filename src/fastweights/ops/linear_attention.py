@@ -166,9 +166,12 @@ def linear_attention_weights(q: Tensor, k: Tensor, *, normalize: bool = False) -
     empty; divided by their sum + 1e-6 with normalize=True."""
     with autocast_off(q):
         weights = torch.einsum("bmhk,bthk->bhmt", q, k)
-        if normalize:
-            weights = weights / (weights.sum(-1, keepdim=True) + NORMALIZER_EPS)
-    return weights
+    return normalize_weights(weights) if normalize else weights
+
+
+def normalize_weights(weights: Tensor) -> Tensor:
+    """Weights [..., T] divided by their sum + 1e-6."""
+    return weights / (weights.sum(-1, keepdim=True) + NORMALIZER_EPS)
 
 
 class _LinearAttentionChunk(torch.autograd.Function):

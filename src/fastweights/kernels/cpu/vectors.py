@@ -203,6 +203,17 @@ def select(typing_context: Any, condition: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def relu(typing_context: Any, x: Any) -> Any:
+    """relu(x): 0 in the lanes that are not above 0, but NaN where x is."""
+
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        zeros = _constant(context, x, 0.0)
+        return builder.select(builder.fcmp_unordered(">", args[0], zeros), args[0], zeros)
+
+    return x(x), code
+
+
+@intrinsic
 def exp(typing_context: Any, x: Any) -> Any:
     """exp(x), within 2 units in the last place; exp(88) (float64: exp(709)) for anything larger,
     and 0 where the result would be subnormal."""
