@@ -1,4 +1,5 @@
-"""A trained run, loaded from its folder: its accuracy on any strings, its labels for one string."""
+"""A trained run, loaded from its folder: its accuracy on any strings, its labels for one string,
+what its memory retrieves."""
 
 from __future__ import annotations
 
@@ -6,18 +7,20 @@ import dataclasses
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
 from fastweights.models.menu import build_model
+from fastweights.models.sequence_model import SequenceModel
+from fastweights.recall import RecallMap, recall_of_model, recall_of_pairs
 from fastweights.tasks.formal.encode import Vocabulary
 from fastweights.tasks.formal.language import Example, FormalLanguage
 from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
 from fastweights.tasks.formal.splits import make_splits
 from fastweights.train.accuracy import Accuracy, evaluate_examples, horizon
-from fastweights.train.checkpoint import Checkpoints
+from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import (
     Device,
     RunConfig,
@@ -27,6 +30,7 @@ from fastweights.train.config import (
 )
 from fastweights.train.data import load_run_task
 from fastweights.train.environment import find_device
+from fastweights.train.retrieval import RetrievalProblem, build_associative_memory
 from fastweights.train.task_file import check_files, own_automaton, read_task
 
 CheckpointName = Literal["best", "last"]
@@ -64,29 +68,107 @@ class Prediction:
     expected: str | None
 
 
+@dataclasses.dataclass(frozen=True)
+class LoadedRetrieval:
+    """A retrieval run's model with the weights of one checkpoint, in evaluation mode."""
+
+    folder: Path
+    config: RunConfig
+    model: nn.Module
+    step: int
+    device: torch.device
+
+
+def is_retrieval(run_folder: Path) -> bool:
+    """Whether a run folder holds a retrieval run. Raises as `load_run` does."""
+    return _config_of(run_folder).task.kind == "retrieval"
+
+
 def load_run(
     run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
 ) -> LoadedRun:
     """The model of a run folder. Reads nothing else.
 
     `device` auto is the GPU where there is one, else the CPU, whatever the run was trained on.
-    Raises ValueError (no run folder, a layer that is not there any more), ConfigError (damaged
-    configuration, no CUDA device), CheckpointError (none yet, damaged) and RunFolderError (no
-    task.json, damaged).
+    Raises ValueError (no run folder, a retrieval run, a layer that is not there any more),
+    ConfigError (damaged configuration, no CUDA device), CheckpointError (none yet, damaged) and
+    RunFolderError (no task.json, damaged).
     """
     place = find_device(device)
     run_folder = Path(run_folder)
-    if not (run_folder / "config.yaml").is_file():
-        raise ValueError(f"{run_folder}: is not a run folder (no config.yaml)")
-    config = own_automaton(load_config(run_folder / "config.yaml"), run_folder)
+    config = own_automaton(_config_of(run_folder), run_folder)
+    if not isinstance(config.model, SequenceModelConfig):
+        raise ValueError(f"{run_folder}: holds a {config.task.kind} run: it knows no strings")
     weights = Checkpoints(run_folder).load(checkpoint)
     task, symbols, labels = read_task(run_folder)
     language = None if config.task.kind == "files" else load_language(config.task.model_dump())
-    assert isinstance(config.model, SequenceModelConfig)
     # Weights that the checkpoint replaces: not drawn from torch's default generator.
-    model: nn.Module = build_model(
-        config.model, len(symbols) + 1, len(labels) + 1, torch.Generator()
+    model = build_model(config.model, len(symbols) + 1, len(labels) + 1, torch.Generator())
+    ready = _with_weights(model, weights, config, run_folder, place)
+    return LoadedRun(
+        run_folder, config, task, symbols, labels, language, ready, weights.step, place
     )
+
+
+def load_retrieval(
+    run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
+) -> LoadedRetrieval:
+    """The model of a retrieval run's folder; otherwise as `load_run`."""
+    place, run_folder = find_device(device), Path(run_folder)
+    config = _config_of(run_folder)
+    if config.task.kind != "retrieval":
+        raise ValueError(f"{run_folder}: holds a run of kind {config.task.kind}, not of retrieval")
+    weights = Checkpoints(run_folder).load(checkpoint)
+    model = _with_weights(build_associative_memory(config), weights, config, run_folder, place)
+    return LoadedRetrieval(run_folder, config, model, weights.step, place)
+
+
+def evaluate_retrieval(run: LoadedRetrieval) -> dict[str, dict[str, Any]]:
+    """Squared error, accuracy and number of queries, on the sequences of the strict test and as
+    published, whatever the run's own variant."""
+    found = {}
+    for variant in ("strict", "published"):
+        task = run.config.task.model_copy(update={"variant": variant})
+        config = run.config.model_copy(update={"task": task})
+        with _autocast(run):
+            splits = RetrievalProblem(config, run.device).conclude(run.model, run.step)["splits"]
+        found[variant] = next(iter(splits.values()))
+    return found
+
+
+def recall_of_string(run: LoadedRun, string: Sequence[str]) -> list[RecallMap]:
+    """What is left of the memory of each block and head after every symbol of a string.
+
+    Raises ValueError for an empty string, an unknown symbol, or layers without associations.
+    """
+    if not string:
+        raise ValueError("the string is empty")
+    ids = torch.tensor(Vocabulary(run.symbols).encode(string), device=run.device)
+    with _autocast(run):
+        return recall_of_model(cast(SequenceModel, run.model), ids)
+
+
+def recall_of_retrieval(run: LoadedRetrieval) -> tuple[RecallMap, list[str]]:
+    """The map of the first sequence of the strict validation set, and `key:value` of each pair."""
+    problem = RetrievalProblem(run.config, run.device)
+    keys, values = (x[0] for x in problem.validation_pairs())
+    with _autocast(run):
+        found = recall_of_pairs(
+            run.model, keys.to(run.device), values.to(run.device), problem.task.num_keys
+        )
+    names = [f"{key}:{value}" for key, value in zip(keys.tolist(), values.tolist(), strict=True)]
+    return found, names
+
+
+def _config_of(run_folder: Path) -> RunConfig:
+    if not (Path(run_folder) / "config.yaml").is_file():
+        raise ValueError(f"{run_folder}: is not a run folder (no config.yaml)")
+    return load_config(Path(run_folder) / "config.yaml")
+
+
+def _with_weights(
+    model: nn.Module, weights: Checkpoint, config: RunConfig, run_folder: Path, place: torch.device
+) -> nn.Module:
     if config.precision == "64-true":
         model = model.double()
     try:
@@ -94,10 +176,7 @@ def load_run(
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()  # torch lists every tensor
         raise ValueError(f"{run_folder}: the weights do not fit config.yaml: {reason}") from None
-    model = model.to(place).eval()
-    return LoadedRun(
-        run_folder, config, task, symbols, labels, language, model, weights.step, place
-    )
+    return model.to(place).eval()
 
 
 def evaluate_run(run: LoadedRun) -> dict[str, Accuracy]:
@@ -239,6 +318,6 @@ def _expected(language: FormalLanguage | None, string: Sequence[str]) -> list[st
     return language.label(string[:longest]) if longest else []
 
 
-def _autocast(run: LoadedRun) -> torch.autocast:
+def _autocast(run: LoadedRun | LoadedRetrieval) -> torch.autocast:
     mixed = run.config.precision == "bf16-mixed"
     return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=mixed)

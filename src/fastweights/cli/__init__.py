@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 COMMANDS = {
     "train": "train one model on one task",
-    "evaluate": "accuracy of a trained model, on its own task, another language or your files",
+    "evaluate": "scores of a trained model on its task, another language or your files; its memory",
     "predict": "the labels of a string, position by position",
     "study": "train a grid of languages, models and seeds over worker processes",
     "report": "tables and plots of a study folder or a run folder",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastweights.cli.parser import Parser, name_in, path
@@ -12,6 +13,7 @@ from fastweights.experiments.formal_languages import LANGUAGES
 
 if TYPE_CHECKING:
     from fastweights.evaluate import LoadedRun
+    from fastweights.recall import RecallMap
 
 
 def add_options(parser: Parser) -> None:
@@ -42,6 +44,14 @@ def add_options(parser: Parser) -> None:
         metavar="N",
         help="measure the horizon, too: sequence accuracy on strings of these lengths",
     )
+    parser.add_argument(
+        "--memory",
+        type=path,
+        metavar="PNG",
+        help="draw how well each stored key is retrieved after every further write, for the "
+        "--string, or for a sequence of a retrieval run",
+    )
+    parser.add_argument("--string", metavar="STRING", help="what --memory is drawn for")
     add_loading_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; accuracies from 0 to 1")
 
@@ -65,18 +75,67 @@ def add_loading_options(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print."""
+    """Measure, print; with --memory, draw."""
     if arguments.files and arguments.length:
         raise ValueError("--length needs a language, which --files does not have")
-    from fastweights.evaluate import load_run
+    if arguments.string is not None and arguments.memory is None:
+        raise ValueError("--string is what --memory is drawn for: give --memory PNG, too")
+    from fastweights.evaluate import is_retrieval
 
-    loaded = load_run(arguments.run_folder, arguments.checkpoint, arguments.device)
-    measured = _measure(loaded, arguments)
+    if is_retrieval(arguments.run_folder):
+        measured = _measure_retrieval(arguments)
+    else:
+        measured = _measure_formal(arguments)
     if arguments.json:
         print(json.dumps(measured, indent=2))
+    elif "retrieval" in measured:
+        _show_retrieval(measured)
     else:
         _show(measured)
     return 0
+
+
+def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
+    for name in ("language", "regex", "dfa", "files", "length", "string"):
+        if getattr(arguments, name) is not None:
+            raise ValueError(
+                f"--{name}: {arguments.run_folder} is a retrieval run, without strings"
+            )
+    from fastweights.evaluate import evaluate_retrieval, load_retrieval, recall_of_retrieval
+
+    loaded = load_retrieval(arguments.run_folder, arguments.checkpoint, arguments.device)
+    if arguments.memory is not None:
+        found, names = recall_of_retrieval(loaded)
+        _draw([found], names, arguments.memory)
+    return {
+        "run": str(loaded.folder),
+        "checkpoint": arguments.checkpoint,
+        "step": loaded.step,
+        "retrieval": evaluate_retrieval(loaded),
+    }
+
+
+def _measure_formal(arguments: argparse.Namespace) -> dict[str, Any]:
+    from fastweights.evaluate import load_run, recall_of_string
+    from fastweights.tasks.formal.files import split_symbols
+
+    loaded = load_run(arguments.run_folder, arguments.checkpoint, arguments.device)
+    if arguments.memory is not None:
+        if arguments.string is None:
+            raise ValueError("--memory needs the --string that the memory stores")
+        symbols = split_symbols(arguments.string)
+        _draw(recall_of_string(loaded, symbols), symbols, arguments.memory)
+    return _measure(loaded, arguments)
+
+
+def _draw(maps: Sequence[RecallMap], steps: Sequence[str], file: Path) -> None:
+    from fastweights.atomic import write_bytes
+    from fastweights.report.recall_map import recall_figure
+    from fastweights.report.style import png
+
+    if file.suffix.lower() != ".png":
+        raise ValueError(f"--memory {file}: must end in .png")
+    write_bytes(file, png(recall_figure(maps, steps)))
 
 
 def _measure(loaded: LoadedRun, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -119,6 +178,30 @@ def _other_task(arguments: argparse.Namespace) -> dict[str, Any] | None:
         if value is not None:
             return {"kind": kind, key: value}
     return None
+
+
+def _show_retrieval(measured: Mapping[str, Any]) -> None:
+    from rich.console import Console
+
+    from fastweights.cli.tables import plain_table
+    from fastweights.report.percent import percent
+
+    console = Console(highlight=False)
+    console.print(
+        f"{measured['run']}, {measured['checkpoint']} checkpoint (step {measured['step']})",
+        markup=False,
+        soft_wrap=True,
+    )
+    table = plain_table("evaluation", "queries", "squared error", "values right %")
+    for variant, scores in measured["retrieval"].items():
+        error = scores["squared_error"]
+        table.add_row(
+            variant,
+            str(scores["num_queries"]),
+            "not finite" if error is None else f"{error:.4f}",
+            percent(scores["accuracy"]),
+        )
+    console.print(table)
 
 
 def _show(measured: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normalization
 from fastweights.layers.initialization import linear, split_heads
-from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.layer import AssociativeLayer
 from fastweights.ops.delta_rule import delta_rule
 from fastweights.ops.precision import widest_dtype
 
@@ -16,7 +16,7 @@ class DeltaNetState(NamedTuple):
     memory: Tensor  # [B, H, K, V]
 
 
-class DeltaNet(SequenceLayer):
+class DeltaNet(AssociativeLayer):
     """The delta rule (Schlag et al., 2021, Eqs. 23-24), with a write strength from a sigmoid.
 
     The defaults are those of Irie et al. (2023): queries and keys through elu + 1, then divided by
@@ -72,3 +72,11 @@ class DeltaNet(SequenceLayer):
         memory = None if state is None else state.memory
         y, memory = delta_rule(self.feature_map(q), self.feature_map(k), v, beta, memory)
         return self.output_projection(y.flatten(-2)), DeltaNetState(memory)
+
+    def association(self, x: Tensor, state: DeltaNetState) -> tuple[Tensor, Tensor]:
+        heads = self.input_projection(x).unflatten(-1, (self.num_heads, -1))
+        _, k, v, _ = heads.split([self.head_dim] * 3 + [1], -1)
+        return self.feature_map(k), v
+
+    def recall(self, keys: Tensor, state: DeltaNetState) -> Tensor:
+        return torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)

@@ -24,6 +24,19 @@ class SequenceLayer(nn.Module, ABC):
         """
 
 
+class AssociativeLayer(SequenceLayer):
+    """A sequence layer whose state is a memory of key-value pairs, one a head."""
+
+    @abstractmethod
+    def association(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
+        """The pair that a step with input `x [B, D]` writes into a state: key `[B, H, K]`, and the
+        value `[B, H, V]` that a memory without interference would return for it."""
+
+    @abstractmethod
+    def recall(self, keys: Tensor, state: Any) -> Tensor:
+        """What the memory returns for keys `[B, M, H, K]`: `[B, M, H, V]`."""
+
+
 class FeedForward(nn.Module, ABC):
     """Maps every position by itself."""
 

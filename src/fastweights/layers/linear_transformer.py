@@ -5,12 +5,16 @@ from torch import Tensor
 
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normalization
 from fastweights.layers.initialization import linear, split_heads
-from fastweights.layers.layer import SequenceLayer
-from fastweights.ops.linear_attention import LinearAttentionState, linear_attention
+from fastweights.layers.layer import AssociativeLayer
+from fastweights.ops.linear_attention import (
+    NORMALIZER_EPS,
+    LinearAttentionState,
+    linear_attention,
+)
 from fastweights.ops.precision import widest_dtype
 
 
-class LinearTransformer(SequenceLayer):
+class LinearTransformer(AssociativeLayer):
     """Linear attention (Katharopoulos et al., 2020; Schlag et al., 2021, Eqs. 4-9).
 
     The defaults are those of Irie et al. (2023): elu + 1, no attention normaliser (so outputs grow
@@ -61,3 +65,14 @@ class LinearTransformer(SequenceLayer):
             self.feature_map(q), self.feature_map(k), v, state, normalize=self.attention_normalizer
         )
         return self.output_projection(y.flatten(-2)), state
+
+    def association(self, x: Tensor, state: LinearAttentionState) -> tuple[Tensor, Tensor]:
+        _, k, v = self.input_projection(x).unflatten(-1, (self.num_heads, -1)).chunk(3, -1)
+        return self.feature_map(k), v
+
+    def recall(self, keys: Tensor, state: LinearAttentionState) -> Tensor:
+        values = torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)
+        if self.attention_normalizer:
+            total = torch.einsum("bmhk,bhk->bmh", keys, state.key_sum)
+            values = values / (total[..., None] + NORMALIZER_EPS)
+        return values

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor
 
 from fastweights.layers.initialization import linear, normal, split_heads
-from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.layer import AssociativeLayer
 from fastweights.ops.precision import widest_dtype
 from fastweights.ops.recurrent_delta import RecurrentDeltaState, recurrent_delta
 
 
-class RecurrentDeltaNet(SequenceLayer):
+class RecurrentDeltaNet(AssociativeLayer):
     """Recurrent Delta rule (Irie et al., 2021, section 3.2; 2023).
 
     The recurrent weights see each head's own output before the output projection, and are drawn
@@ -64,3 +64,13 @@ class RecurrentDeltaNet(SequenceLayer):
             state,
         )
         return self.output_projection(y.flatten(-2)), state
+
+    def association(self, x: Tensor, state: RecurrentDeltaState) -> tuple[Tensor, Tensor]:
+        heads = self.input_projection(x).unflatten(-1, (self.num_heads, -1))
+        _, k, v, _ = heads.split([self.head_dim] * 3 + [1], -1)
+        feedback = state.output.tanh()
+        k = k + torch.einsum("bhi,hij->bhj", feedback, self.recurrent_k)
+        return k.softmax(-1), v + torch.einsum("bhi,hij->bhj", feedback, self.recurrent_v)
+
+    def recall(self, keys: Tensor, state: RecurrentDeltaState) -> Tensor:
+        return torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)

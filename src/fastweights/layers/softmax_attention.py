@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from fastweights.layers.initialization import linear, split_heads
-from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.layer import AssociativeLayer
 from fastweights.ops.softmax_attention import SoftmaxAttentionState, softmax_attention
 
 
-class SoftmaxAttention(SequenceLayer):
+class SoftmaxAttention(AssociativeLayer):
     """Causal multi-head attention without positions (Vaswani et al., 2017), scaled by
     1/sqrt(head_dim).
 
@@ -53,3 +53,11 @@ class SoftmaxAttention(SequenceLayer):
         q, k, v = self.input_projection(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         y, state = softmax_attention(q * self.head_dim**-0.5, k, v, state)
         return self.output_projection(y.flatten(-2)), state
+
+    def association(self, x: Tensor, state: SoftmaxAttentionState) -> tuple[Tensor, Tensor]:
+        _, k, v = self.input_projection(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+        return k, v
+
+    def recall(self, keys: Tensor, state: SoftmaxAttentionState) -> Tensor:
+        scores = torch.einsum("bmhk,bshk->bhms", keys * self.head_dim**-0.5, state.key)
+        return torch.einsum("bhms,bshv->bmhv", scores.softmax(-1), state.value)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fastweights.layers.initialization import linear, normal, repeat_for_batch, split_heads
-from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.layer import AssociativeLayer
 from fastweights.ops.self_reference import (
     NUM_WRITE_STRENGTHS,
     SelfReferenceState,
@@ -12,7 +12,7 @@ from fastweights.ops.self_reference import (
 )
 
 
-class SRWM(SequenceLayer):
+class SRWM(AssociativeLayer):
     """Self-referential weight matrix (Irie et al., 2022; 2023).
 
     The slow weights are the initial fast weights of every sequence; x is cut into heads as it is,
@@ -58,3 +58,15 @@ class SRWM(SequenceLayer):
         state = self.initial_state(x.shape[0]) if state is None else state
         y, state = self_reference(x.unflatten(-1, (self.num_heads, self.head_dim)), state)
         return self.output_projection(y.flatten(-2)), state
+
+    def association(self, x: Tensor, state: SelfReferenceState) -> tuple[Tensor, Tensor]:
+        """The value is what the query of this step reads from all parts: the write moves what the
+        key reads towards it."""
+        x = x.unflatten(-1, (self.num_heads, self.head_dim))
+        query, key = (
+            torch.einsum("bhk,bhkv->bhv", x, part).softmax(-1) for part in (state.query, state.key)
+        )
+        return key, torch.einsum("bhk,bhkv->bhv", query, torch.cat(state, -1))
+
+    def recall(self, keys: Tensor, state: SelfReferenceState) -> Tensor:
+        return torch.einsum("bmhk,bhkv->bmhv", keys, torch.cat(state, -1))

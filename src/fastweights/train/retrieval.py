@@ -81,10 +81,14 @@ class RetrievalProblem(Problem):
             return {"splits": dict(self.evaluate(model, step))}
         return {"splits": {"test": self._scores(model, TEST_SEQUENCES, self.length, 1)}}
 
+    def validation_pairs(self) -> tuple[Tensor, Tensor]:
+        """Keys and values [20, T] of the strict validation set."""
+        generator = self._evaluation_generator(0)
+        return self._pairs(EVALUATION_SEQUENCES, self.length, generator)
+
     @torch.inference_mode()
     def _scores(self, model: nn.Module, sequences: int, length: int, number: int) -> Scores:
-        generator = generator_for(self.config.seed, "retrieval evaluation", number)
-        keys, values = self._pairs(sequences, length, generator)
+        keys, values = self._pairs(sequences, length, self._evaluation_generator(number))
         most = PUBLISHED_MAX_QUERIES if self.published else None
         asked = ask_all(keys, values, self.task.num_keys, most)
         at_once = max(1, NUMBERS_A_PASS // (asked.queries.shape[1] * max(length, 1)))
@@ -111,6 +115,9 @@ class RetrievalProblem(Problem):
     ) -> tuple[Tensor, Tensor]:
         task = self.task
         return draw_pairs(sequences, task.num_keys, length, task.replacement, generator)
+
+    def _evaluation_generator(self, number: int) -> torch.Generator:
+        return generator_for(self.config.seed, "retrieval evaluation", number)
 
     def _on_device(self, batch: Retrieval) -> Retrieval:
         return Retrieval(*(x.to(self.device) for x in batch))

@@ -1,0 +1,93 @@
+"""What is left of a memory: how well each stored key is retrieved after every further write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, one_hot
+
+from fastweights.layers.layer import AssociativeLayer
+from fastweights.models.block import Block
+from fastweights.models.sequence_model import SequenceModel
+
+
+class RecallMap(NamedTuple):
+    """similarity [T, T]: row i, column t: the cosine between the value that step i wrote and what
+    its key reads after step t; NaN for t < i. `title`: whose memory it is."""
+
+    title: str
+    similarity: Tensor
+
+
+@torch.inference_mode()
+def recall_of_model(model: SequenceModel, inputs: Tensor) -> list[RecallMap]:
+    """A map for each block and head, for one sequence of token numbers [T].
+
+    Raises ValueError where a layer keeps no associations (LSTM and e-LSTM).
+    """
+    layers = [cast(Block, block).layer for block in model.blocks]
+    for layer in layers:
+        if not isinstance(layer, AssociativeLayer):
+            raise ValueError(f"{type(layer).__name__} keeps no associations: no memory to show")
+    writes: list[list[_Write]] = [[] for _ in layers]
+    taken = [layer.register_forward_pre_hook(_note(writes[n])) for n, layer in enumerate(layers)]
+    state: Any = None
+    states = []
+    try:
+        for t in range(len(inputs)):
+            if state is None:
+                state = model.initial_state(1)
+            state = model(inputs[None, t : t + 1], state).state
+            states.append(state)
+    finally:
+        for hook in taken:
+            hook.remove()
+    maps = []
+    for number, layer in enumerate(layers):
+        assert isinstance(layer, AssociativeLayer)
+        keys = torch.stack([write.key for write in writes[number]], 1)
+        values = torch.stack([write.value for write in writes[number]], 1)
+        read = torch.cat([layer.recall(keys, after[number]) for after in states])
+        maps += [
+            RecallMap(f"block {number + 1}, head {head + 1}", similarity)
+            for head, similarity in enumerate(_similarity(read, values[0]).unbind(-1))
+        ]
+    return maps
+
+
+@torch.inference_mode()
+def recall_of_pairs(model: nn.Module, keys: Tensor, values: Tensor, num_values: int) -> RecallMap:
+    """The map of an `AssociativeMemory` for one sequence of keys and values [T]. A key that is
+    written again with another value is no longer meant to read its first one."""
+    read = []
+    for t in range(1, len(keys) + 1):
+        read.append(model(keys[None, :t], values[None, :t], keys[None])[0])
+    wanted = one_hot(values, num_values).to(read[0])
+    return RecallMap("", _similarity(torch.stack(read), wanted))
+
+
+class _Write(NamedTuple):
+    key: Tensor
+    value: Tensor
+
+
+def _note(writes: list[_Write]) -> Any:
+    """A hook that asks a layer, before each step, what it is about to write."""
+
+    def before(layer: AssociativeLayer, arguments: Sequence[Any]) -> None:
+        x, state = arguments
+        writes.append(_Write(*layer.association(x[:, 0], state)))
+
+    return before
+
+
+def _similarity(read: Tensor, values: Tensor) -> Tensor:
+    """read [T after, T written, ..., V], values [T written, ..., V] -> [T written, T after, ...]"""
+    similarity = cosine_similarity(read, values.expand_as(read), dim=-1).transpose(0, 1)
+    T = len(values)
+    later = torch.ones(T, T, dtype=torch.bool, device=read.device).triu()
+    later = later.view(T, T, *[1] * (similarity.dim() - 2))
+    return similarity.masked_fill(~later, torch.nan)
