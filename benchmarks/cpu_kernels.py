@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The exit status: 0 done, 1 a file could not be written, 2 wrong usage, 130 interrupted."""
     parsed = _parser().parse_args(arguments)
     try:
+        _check(parsed)
         out: Path = parsed.out or (QUICK_OUT if parsed.quick else OUT)
         if out.exists() and not out.is_dir():
             raise ValueError(f"{out}: is not a folder")
@@ -71,6 +72,13 @@ def write_report(measured: Measurements, out: Path) -> Path:
     return out / "report.md"
 
 
+def _check(parsed: argparse.Namespace) -> None:
+    """Raises ValueError for what a report made again would not follow."""
+    for name in ("questions", "rounds", "threads", "fresh"):
+        if parsed.render and getattr(parsed, name):
+            raise ValueError(f"--{name} with --render: nothing is measured, only shown again")
+
+
 def _measure(parsed: argparse.Namespace, out: Path) -> Measurements:
     """Every unit asked for that is not there yet."""
     file = out / FILE
@@ -82,10 +90,11 @@ def _measure(parsed: argparse.Namespace, out: Path) -> Measurements:
         old = load(file)
         check_same(old, measured, file)
         measured = old
-    units = plan(parsed.questions, threads, parsed.quick)
+    questions = parsed.questions or list(QUESTIONS)
+    units = plan(questions, threads, parsed.quick)
     missing = [unit for unit in units if measured.unit(unit.id) is None]
     out.mkdir(parents=True, exist_ok=True)
-    meter = MemoryMeter(parsed.questions)
+    meter = MemoryMeter(questions)
     keep_freed_memory()
     with Progress(len(units), len(missing)) as progress:
         for unit in missing:
@@ -116,7 +125,6 @@ def _parser() -> Parser:
         nargs="+",
         metavar="NAME",
         type=name_in("question", QUESTIONS),
-        default=list(QUESTIONS),
         help=f"some of {', '.join(QUESTIONS)} (default: all)",
     )
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"default: {FULL.rounds}")

@@ -1,7 +1,7 @@
 """What every test shares: one thread, one hypothesis profile, GPU tests skipped without a GPU."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -43,3 +43,11 @@ def generator() -> torch.Generator:
 def make_generator() -> Callable[[int], torch.Generator]:
     """CPU generators by seed, for tests that need several."""
     return lambda seed: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def set_num_threads() -> Iterator[Callable[[int], None]]:
+    """torch.set_num_threads, undone after the test."""
+    threads = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(threads)

@@ -15,6 +15,7 @@ from benchmarks import cpu_kernels, peers
 from benchmarks.candidates import CANDIDATES, CHUNK, HUGGING_FACE, OURS, SDPA, STEPS, Candidate
 from benchmarks.inputs import make_inputs
 from benchmarks.memory import MemoryMeter, NotMeasured
+from benchmarks.page import page
 from benchmarks.passes import BOTH, FORWARD, PASSES, Ready, compare
 from benchmarks.questions import QUESTIONS, plan
 from benchmarks.records import FILE, Measurements, Row, Unit, begin, load
@@ -24,6 +25,7 @@ from benchmarks.targets import TARGETS, verdicts
 from benchmarks.timing import Contender, measure
 from benchmarks.training import BEFORE, MODELS, STEP, contender_name, served_by
 
+RESULTS = Path(__file__).parents[1] / "results" / "cpu-kernels"
 Keep = Callable[..., None]
 ALL_CANDIDATES = [
     pytest.param(name, each, id=f"{name}: {each.name}")
@@ -139,6 +141,8 @@ def test_an_interrupted_run_goes_on(
         (["--out", "{folder}/damaged"], "damaged"),
         (["--out", "{folder}/wrong", "--render"], "units.0.threads"),
         (["--out", "{folder}/other"], "rounds 77"),
+        (["--render", "--rounds", "3"], "--rounds with --render"),
+        (["--fresh", "--render"], "--fresh with --render"),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -269,6 +273,12 @@ def test_the_report_of_a_full_run(tmp_path: Path) -> None:
     for name in ("speedups.png", "scaling.png"):
         assert f"({name})" in report
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_report_can_be_made_again() -> None:
+    measured = load(RESULTS / FILE)
+    drawn = [name for name in ("speedups.png", "scaling.png") if (RESULTS / name).exists()]
+    assert page(measured, drawn) == (RESULTS / "report.md").read_text("utf-8")
 
 
 def test_layers_without_kernels_for_the_time_being() -> None:

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +35,6 @@ def count_up(x: Any, y: Any, scratch: Any, start: int, stop: int) -> None:
         for j in range(x.shape[1]):
             scratch[0] += x[i, j]
             y[i, j] = scratch[0]
-
-
-@pytest.fixture
-def set_num_threads() -> Iterator[Callable[[int], None]]:
-    threads = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(threads)
 
 
 def run(kernel: Kernel, x: Tensor, work: int = ENOUGH_WORK) -> Tensor:

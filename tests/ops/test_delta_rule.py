@@ -1,6 +1,5 @@
 """The delta rule: the step is the definition, every other form equals it."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from fastweights.ops.delta_rule import (
     delta_rule_step,
     delta_rule_weights,
 )
+from tests.ops.compare import assert_near, numbers_kept, with_gradients
 
 
 def delta_rule_cpu(*inputs: Tensor, **named: Any) -> tuple[Tensor, Tensor]:
@@ -67,17 +67,6 @@ def stream(*inputs: Tensor, backend: Backend = "auto") -> tuple[Tensor, Tensor]:
 
 def stream_torch(*inputs: Tensor) -> tuple[Tensor, Tensor]:
     return stream(*inputs, backend="torch")
-
-
-def with_gradients(form: Callable[..., Any], inputs: list[Tensor]) -> list[Tensor]:
-    """y, memory and the gradients of a random function of both."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    results = form(*leaves)
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum() for x in results
-    )
-    return [*results, *torch.autograd.grad(loss, leaves)]
 
 
 @pytest.mark.parametrize("form", [*FORMS, stream, stream_torch])
@@ -192,14 +181,6 @@ def test_beta_1_with_a_unit_key_stores_exactly(form, T, seed):
     torch.testing.assert_close(stored, v[:, -1], atol=1e-12, rtol=0)
 
 
-def relative_errors(got: list[Tensor], want: list[Tensor]) -> list[float]:
-    """The largest error of each tensor as a part of its largest entry."""
-    return [
-        ((x.double() - y).abs().max() / y.abs().max()).item()
-        for x, y in zip(got, want, strict=True)
-    ]
-
-
 def correlated_keys(k: Tensor) -> Tensor:
     """Keys at cosine 0.999 of one direction: where a doubling inverse overflows."""
     common = F.normalize(k[:, :1], dim=-1)
@@ -215,7 +196,7 @@ def test_correlated_keys_at_beta_2_in_float32(form, bound, T):
     k = correlated_keys(k)
     inputs = [x.float() for x in (q, k, v, torch.full_like(beta, 2.0), memory)]
     want = with_gradients(delta_rule_recurrent, [x.double() for x in inputs])
-    assert max(relative_errors(with_gradients(form, inputs), want)) <= bound
+    assert_near(with_gradients(form, inputs), want, bound)
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 2.0, None])
@@ -231,8 +212,8 @@ def test_the_cpu_kernel_takes_back_16384_writes(keys, beta):
     inputs = [x.float() for x in (q, k, v, strength, memory)]
     doubles = [x.double() for x in inputs]
     want = with_gradients(delta_rule_chunk, doubles)  # the reference keeps 16,384 memories
-    assert max(relative_errors(with_gradients(delta_rule_cpu, doubles), want)) <= 1e-10
-    assert max(relative_errors(with_gradients(delta_rule_cpu, inputs), want)) <= 1e-5
+    assert_near(with_gradients(delta_rule_cpu, doubles), want)
+    assert_near(with_gradients(delta_rule_cpu, inputs), want)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -243,8 +224,7 @@ def test_the_cpu_kernel_takes_back_16384_writes(keys, beta):
 def test_the_cpu_kernel_at_any_size(dtype, T, H, K, V):
     inputs = make_inputs(T=T, H=H, K=K, V=V, dtype=dtype)
     want = with_gradients(delta_rule_recurrent, [x.double() for x in inputs])
-    bound = 1e-5 if dtype == torch.float32 else 1e-10
-    assert max(relative_errors(with_gradients(delta_rule_cpu, inputs), want)) <= bound
+    assert_near(with_gradients(delta_rule_cpu, inputs), want)
 
 
 @pytest.mark.parametrize("form", [delta_rule_cpu, delta_rule_torch])
@@ -311,16 +291,12 @@ def test_nan_comes_out_and_stays_in_its_sequence(form):
         torch.testing.assert_close(x[1:], y[1:])
 
 
-def test_the_number_of_threads_changes_no_bit():
+def test_the_number_of_threads_changes_no_bit(set_num_threads):
     inputs = make_inputs(B=4, T=300, H=2, K=32, V=32, dtype=torch.float32)
-    threads = torch.get_num_threads()
     results = []
-    try:
-        for count in (1, 2, 3):
-            torch.set_num_threads(count)
-            results.append(with_gradients(delta_rule_cpu, inputs))
-    finally:
-        torch.set_num_threads(threads)
+    for threads in (1, 2, 3):
+        set_num_threads(threads)
+        results.append(with_gradients(delta_rule_cpu, inputs))
     for other in results[1:]:
         assert all(torch.equal(x, y) for x, y in zip(results[0], other, strict=True))
 
@@ -373,26 +349,10 @@ def test_a_backward_pass_inside_autocast_keeps_its_precision():
     assert all(torch.equal(x, y) for x, y in zip(got, want, strict=True))
 
 
-def saved_numbers(form: Callable[..., Any], inputs: list[Tensor]) -> int:
-    """Numbers that autograd keeps for the backward pass, beyond the inputs."""
-    given = {x.untyped_storage().data_ptr() for x in inputs}
-    saved: dict[int, int] = {}
-
-    def pack(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage.data_ptr() not in given:
-            saved[storage.data_ptr()] = storage.nbytes() // x.element_size()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        form(*inputs)
-    return sum(saved.values())
-
-
 def test_the_backward_pass_keeps_no_memory_of_a_step():
-    inputs = [x.requires_grad_() for x in make_inputs(B=1, T=512, H=1, K=32, V=32)]
-    assert saved_numbers(delta_rule_chunk, inputs) < 512 * 32 * 32 / 3
-    assert saved_numbers(delta_rule_cpu, inputs) == 512 * 32 + 32 * 32  # errors, last memory
+    inputs = make_inputs(B=1, T=512, H=1, K=32, V=32)
+    assert numbers_kept(delta_rule_chunk, inputs) < 512 * 32 * 32 / 3
+    assert numbers_kept(delta_rule_cpu, inputs) == 512 * 32 + 32 * 32  # errors, last memory
 
 
 def test_long_sequence_without_gradients():

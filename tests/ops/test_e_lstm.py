@@ -1,6 +1,6 @@
 """The element-wise LSTM: the step is the definition, the kernel and the loop equal it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
+from tests.ops.compare import assert_near, numbers_kept, with_gradients
 
 KERNEL = partial(e_lstm, backend="cpu")
 IN_TORCH = partial(e_lstm, backend="torch")
@@ -20,22 +21,6 @@ def make_inputs(B=2, T=5, D=3, dtype=torch.float64) -> list[Tensor]:
     sizes = [(B, T, D), (B, T, D), (D,), (D,), (B, D)]
     inputs = [torch.randn(size, generator=g, dtype=torch.float64) for size in sizes]
     return [x.to(dtype).requires_grad_() for x in inputs]
-
-
-def with_gradients(form: Callable[..., Any], inputs: list[Tensor]) -> list[Tensor]:
-    """The cells, the last one and the gradients of a random function of both."""
-    leaves = [x.detach().clone().requires_grad_() for x in inputs]
-    results = form(*leaves)
-    g = torch.Generator().manual_seed(1)
-    loss = sum((x * torch.randn(x.shape, generator=g, dtype=torch.float64)).sum() for x in results)
-    return [*(x.detach() for x in results), *torch.autograd.grad(loss, leaves)]
-
-
-def assert_near(got: list[Tensor], want: list[Tensor]) -> None:
-    """float64: within 1e-10, float32: 1e-5 of the largest entry of each tensor."""
-    for x, reference in zip(got, want, strict=True):
-        bound = 1e-10 if x.dtype == torch.float64 else 1e-5
-        assert (x - reference).abs().max() <= bound * reference.abs().max()
 
 
 def test_step_is_the_published_equation():
@@ -159,13 +144,6 @@ def test_nan_stays_in_its_cell():
         assert torch.equal(x[others], y[others])
 
 
-@pytest.fixture
-def set_num_threads() -> Iterator[Callable[[int], None]]:
-    threads = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(threads)
-
-
 def test_the_number_of_threads_does_not_matter(set_num_threads):
     inputs = make_inputs(B=9, T=200, D=65, dtype=torch.float32)
     got = []
@@ -189,18 +167,7 @@ def test_compiled_without_a_break():
 
 
 def test_the_kernel_keeps_its_inputs_and_the_cells():
-    inputs = make_inputs(T=50, D=8)
-    kept = {}
-
-    def pack(x: Tensor) -> Tensor:
-        kept[x.untyped_storage().data_ptr()] = x.numel()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        KERNEL(*inputs)
-    for x in inputs:
-        del kept[x.untyped_storage().data_ptr()]
-    assert list(kept.values()) == [2 * 50 * 8]
+    assert numbers_kept(KERNEL, make_inputs(B=2, T=50, D=8)) == 2 * 50 * 8
 
 
 def test_the_cell_stays_below_one_and_in_float32():

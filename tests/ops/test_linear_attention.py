@@ -1,6 +1,6 @@
 """Linear attention: the step is the definition, every other form equals it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from fastweights.ops.linear_attention import (
     linear_attention_step,
     linear_attention_weights,
 )
+from tests.ops.compare import assert_near, numbers_kept, with_gradients
 
 CHUNK = 64
 SIZES = [(1, 1), (3, 5), (8, 8), (16, 24), (65, 5)]  # K, V
@@ -54,13 +55,6 @@ def make_inputs(
     return [x.to(dtype) for x in inputs]
 
 
-def assert_near(got: list[Tensor], want: list[Tensor]) -> None:
-    """float64: within 1e-10, float32: 1e-5 of the largest entry of each tensor."""
-    for x, reference in zip(got, want, strict=True):
-        bound = 1e-10 if x.dtype == torch.float64 else 1e-5
-        assert (x - reference).abs().max() <= bound * reference.abs().max()
-
-
 def flat(form: Callable[..., Any], **options: Any) -> Callable[..., list[Tensor]]:
     """`form` with tensors only: q, k, v, memory, key_sum -> y, memory, key_sum."""
 
@@ -81,17 +75,6 @@ def stream(
         y, state = linear_attention(q[:, now], k[:, now], v[:, now], state, normalize=normalize)
         outputs.append(y)
     return torch.cat(outputs, 1), state
-
-
-def with_gradients(form: Callable[..., Any], inputs: list[Tensor]) -> list[Tensor]:
-    """The results and the gradients of a random function of them."""
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    results = form(*leaves)
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum() for x in results
-    )
-    return [*(x.detach() for x in results), *torch.autograd.grad(loss, leaves)]
 
 
 @pytest.mark.parametrize("form", [*FORMS, stream])
@@ -235,16 +218,9 @@ def test_autocast_does_not_lower_the_precision(form):
 
 
 def test_the_backward_pass_keeps_no_memory_of_a_step():
-    q, k, v, *_ = (x.requires_grad_() for x in make_inputs(B=1, T=512, H=1, K=32, V=32))
-    saved: dict[int, int] = {}
-
-    def pack(x: Tensor) -> Tensor:
-        saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        linear_attention_chunk(q, k, v, normalize=True)
-    assert sum(saved.values()) < 512 * 32 * 32 / 3
+    inputs = make_inputs(B=1, T=512, H=1, K=32, V=32)
+    chunk = flat(linear_attention_chunk, normalize=True)
+    assert 0 < numbers_kept(chunk, inputs) < 512 * 32 * 32 / 3
 
 
 def test_long_sequence_without_gradients():
@@ -368,13 +344,6 @@ def test_nan_stays_in_its_sequence():
     assert torch.equal(y[0, :4], want[0][0, :4]) and torch.equal(y[0, :, 1], want[0][0, :, 1])
 
 
-@pytest.fixture
-def set_num_threads() -> Iterator[Callable[[int], None]]:
-    threads = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(threads)
-
-
 def test_the_number_of_threads_does_not_matter(set_num_threads):
     inputs = make_inputs(B=3, T=300, K=16, V=16, dtype=torch.float32)
     got = []
@@ -406,16 +375,7 @@ def test_compiled_without_a_break():
 
 
 def test_the_kernel_keeps_nothing_but_its_inputs():
-    inputs = [x.requires_grad_() for x in make_inputs(T=50)]
-    kept = set()
-
-    def pack(x: Tensor) -> Tensor:
-        kept.add(x.untyped_storage().data_ptr())
-        return x
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-        flat(KERNEL)(*inputs)
-    assert kept and kept <= {x.untyped_storage().data_ptr() for x in inputs}
+    assert numbers_kept(flat(KERNEL), make_inputs(T=50)) == 0
 
 
 def test_backends():

@@ -16,6 +16,7 @@ from fastweights.ops.recurrent_delta import (
     recurrent_delta_recurrent,
     recurrent_delta_step,
 )
+from tests.ops.compare import assert_near, make_mask, numbers_kept, with_gradients
 
 FORMS = [recurrent_delta, partial(recurrent_delta, backend="torch")]
 
@@ -37,30 +38,16 @@ def make_inputs(
     return tensors[:8], tensors[8:]
 
 
-def make_mask(B: int, T: int) -> Tensor:
-    """A third of the steps do not count; nor one whole sequence, nor an end of two others."""
-    mask = torch.rand(B, T, generator=torch.Generator().manual_seed(2)) > 1 / 3
-    mask[0], mask[1, 0], mask[-1, -1] = False, False, False
-    return mask
+def flat(form: Callable[..., Any], **options: Any) -> Callable[..., list[Tensor]]:
+    """`form` with tensors only: inputs and state in, of which the state may be missing, y and state
+    out."""
 
+    def call(*tensors: Tensor) -> list[Tensor]:
+        state = RecurrentDeltaState(*tensors[8:]) if tensors[8:] else None
+        y, final = form(*tensors[:8], state, **options)
+        return [y, *final]
 
-def with_gradients(form: Callable[..., Any], tensors: list[Tensor]) -> list[Tensor]:
-    """y, the state and the gradients of a random function of both; tensors with a state or not."""
-    leaves = [x.detach().requires_grad_() for x in tensors]
-    y, state = form(*leaves[:8], RecurrentDeltaState(*leaves[8:]) if leaves[8:] else None)
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum()
-        for x in (y, *state)
-    )
-    return [y, *state, *torch.autograd.grad(loss, leaves)]
-
-
-def check_close(got: list[Tensor], want: list[Tensor], tolerance: float) -> None:
-    """Relative to the largest entry of each tensor."""
-    for x, y in zip(got, want, strict=True):
-        assert x.shape == y.shape
-        assert (x - y).abs().max() <= tolerance * y.abs().max()
+    return call
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -74,12 +61,7 @@ def test_golden(golden, form):
 @pytest.mark.parametrize("T", [1, 2, 5])
 def test_gradcheck(T):
     inputs, state = make_inputs(B=1, T=T, H=2, D=3)
-
-    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-        y, final = recurrent_delta_recurrent(*tensors[:8], RecurrentDeltaState(*tensors[8:]))
-        return y, *final
-
-    assert torch.autograd.gradcheck(run, (*inputs, *state))
+    assert torch.autograd.gradcheck(flat(recurrent_delta_recurrent), (*inputs, *state))
 
 
 SIZES = [  # B, T, H, D; the first ones also in float32
@@ -104,10 +86,10 @@ def test_the_kernel_equals_the_reference(sizes, dtype, masked):
     B, T, H, D = sizes
     inputs, state = make_inputs(B, T, H, D, feedback=0.5 * D**-0.5)
     mask = make_mask(B, T) if masked else None
-    want = with_gradients(partial(recurrent_delta_recurrent, mask=mask), [*inputs, *state])
-    form = partial(recurrent_delta, mask=mask, backend="cpu")
+    want = with_gradients(flat(recurrent_delta_recurrent, mask=mask), [*inputs, *state])
+    form = flat(recurrent_delta, mask=mask, backend="cpu")
     got = with_gradients(form, [x.to(dtype) for x in (*inputs, *state)])
-    check_close(got, want, 1e-10 if dtype == torch.float64 else 1e-5)
+    assert_near(got, want)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -119,9 +101,8 @@ def test_no_state_is_a_state_of_zeros(form):
 
 def test_the_backward_pass_rewinds_a_long_sequence():
     inputs, _ = make_inputs(B=1, T=16_384, H=2, D=4, feedback=0.1)
-    want = with_gradients(recurrent_delta_recurrent, inputs)
-    got = with_gradients(recurrent_delta, [x.float() for x in inputs])
-    check_close(got, want, 1e-5)
+    want = with_gradients(flat(recurrent_delta_recurrent), inputs)
+    assert_near(with_gradients(flat(recurrent_delta), [x.float() for x in inputs]), want)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -157,8 +138,8 @@ def test_views_of_one_projection():
     inputs, state = make_inputs(B=3, T=7, D=5)
     views = [q, k, v, beta_logit.squeeze(-1), *(x.mT for x in inputs[4:7]), inputs[7]]
     views += [state[0].mT, state[1]]
-    want = with_gradients(recurrent_delta_recurrent, [x.contiguous() for x in views])
-    check_close(with_gradients(recurrent_delta, views), want, 1e-10)
+    want = with_gradients(flat(recurrent_delta_recurrent), [x.contiguous() for x in views])
+    assert_near(with_gradients(flat(recurrent_delta), views), want)
 
 
 @pytest.mark.parametrize("position", range(4))
@@ -188,7 +169,7 @@ def test_opcheck(masked):
 
 def test_compiles_without_a_graph_break():
     inputs, state = make_inputs(B=3, T=4)
-    form = partial(recurrent_delta, mask=make_mask(3, 4))
+    form = flat(recurrent_delta, mask=make_mask(3, 4))
     compiled = torch.compile(form, backend="aot_eager", fullgraph=True)
     want = with_gradients(form, [*inputs, *state])
     torch.testing.assert_close(with_gradients(compiled, [*inputs, *state]), want)
@@ -197,28 +178,18 @@ def test_compiles_without_a_graph_break():
 def test_the_backward_pass_keeps_few_numbers_a_step():
     def kept(T: int) -> int:
         inputs, _ = make_inputs(B=2, T=T, H=4, D=16)
-        saved: dict[int, int] = {}
-
-        def pack(x: Tensor) -> Tensor:
-            saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            recurrent_delta(*inputs)
-        return sum(saved.values())
+        return numbers_kept(flat(recurrent_delta), inputs)
 
     assert kept(30) - kept(10) == 20 * 2 * 4 * (4 * 16 + 1)  # y and 3 D + 1 more
 
 
-def test_threads_change_nothing():
+def test_threads_change_nothing(set_num_threads):
     inputs, state = make_inputs(B=8, T=50, H=8, D=16, dtype=torch.float32)
-    one = with_gradients(recurrent_delta, [*inputs, *state])
-    try:
-        torch.set_num_threads(2)
-        two = with_gradients(recurrent_delta, [*inputs, *state])
-    finally:
-        torch.set_num_threads(1)
-    assert all(torch.equal(x, y) for x, y in zip(one, two, strict=True))
+    results = []
+    for threads in (1, 2):
+        set_num_threads(threads)
+        results.append(with_gradients(flat(recurrent_delta), [*inputs, *state]))
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -235,8 +206,8 @@ def test_every_form_equals_steps(T, H, form):
         return torch.stack(ys, 1), carried
 
     inputs, state = make_inputs(T=T, H=H, D=5)
-    want = with_gradients(steps, [*inputs, *state])
-    torch.testing.assert_close(with_gradients(form, [*inputs, *state]), want)
+    want = with_gradients(flat(steps), [*inputs, *state])
+    torch.testing.assert_close(with_gradients(flat(form), [*inputs, *state]), want)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -305,9 +276,9 @@ def test_autocast_does_not_lower_the_precision(form):
 
 def test_a_backward_pass_inside_autocast_keeps_its_precision():
     inputs, state = make_inputs(dtype=torch.float32)
-    want = with_gradients(recurrent_delta, [*inputs, *state])
+    want = with_gradients(flat(recurrent_delta), [*inputs, *state])
     with torch.autocast("cpu", torch.bfloat16):
-        got = with_gradients(recurrent_delta, [*inputs, *state])
+        got = with_gradients(flat(recurrent_delta), [*inputs, *state])
     assert all(torch.equal(x, y) for x, y in zip(got, want, strict=True))
 
 

@@ -16,6 +16,7 @@ from fastweights.ops.self_reference import (
     self_reference_recurrent,
     self_reference_step,
 )
+from tests.ops.compare import assert_near, make_mask, numbers_kept, with_gradients
 
 FORMS = [self_reference, partial(self_reference, backend="torch")]
 
@@ -28,44 +29,22 @@ def make_inputs(B=2, T=5, H=3, D=4, dtype=torch.float64, std=1.0) -> list[Tensor
     return [part.to(dtype).requires_grad_() for part in (x, *(std * part for part in parts))]
 
 
-def make_mask(B: int, T: int) -> Tensor:
-    """A third of the steps do not count; nor one whole sequence, nor an end of two others."""
-    mask = torch.rand(B, T, generator=torch.Generator().manual_seed(2)) > 1 / 3
-    mask[0], mask[1, 0], mask[-1, -1] = False, False, False
-    return mask
+def flat(form: Callable[..., Any], **options: Any) -> Callable[..., list[Tensor]]:
+    """`form` with tensors only: x and the weights' four parts in, y and the parts out."""
+
+    def call(x: Tensor, *parts: Tensor) -> list[Tensor]:
+        y, state = form(x, SelfReferenceState(*parts), **options)
+        return [y, *state]
+
+    return call
 
 
-def with_gradients(form: Callable[..., Any], tensors: list[Tensor]) -> list[Tensor]:
-    """y, the weights and the gradients of a random function of both."""
-    leaves = [x.detach().requires_grad_() for x in tensors]
-    y, state = form(leaves[0], SelfReferenceState(*leaves[1:]))
-    generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (x * torch.randn(x.shape, generator=generator, dtype=torch.float64)).sum()
-        for x in (y, *state)
-    )
-    return [y, *state, *torch.autograd.grad(loss, leaves)]
-
-
-def check_close(got: list[Tensor], want: list[Tensor], tolerance: float) -> None:
-    """Relative to the largest entry of each tensor."""
-    for x, y in zip(got, want, strict=True):
-        assert x.shape == y.shape
-        assert (x - y).abs().max() <= tolerance * y.abs().max()
-
-
-def run_steps(x: Tensor, *parts: Tensor) -> tuple[Tensor, SelfReferenceState]:
-    state, ys = SelfReferenceState(*parts), []
+def steps(x: Tensor, state: SelfReferenceState) -> tuple[Tensor, SelfReferenceState]:
+    ys = []
     for x_t in x.unbind(1):
         y, state = self_reference_step(x_t, state)
         ys.append(y)
     return torch.stack(ys, 1), state
-
-
-def gradients(result: tuple[Tensor, SelfReferenceState], leaves: list[Tensor]) -> list[Tensor]:
-    y, state = result
-    loss = (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum()
-    return list(torch.autograd.grad(loss + sum(part.sum() for part in state), leaves))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -80,12 +59,7 @@ def test_golden(golden, form):
 @pytest.mark.parametrize("T", [1, 2, 5])
 def test_gradcheck(T):
     inputs = make_inputs(B=1, T=T, H=2, D=3)
-
-    def run(x: Tensor, *parts: Tensor) -> tuple[Tensor, ...]:
-        y, final = self_reference_recurrent(x, SelfReferenceState(*parts))
-        return y, *final
-
-    assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradcheck(flat(self_reference_recurrent), inputs)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -93,16 +67,12 @@ def test_gradcheck(T):
 @pytest.mark.parametrize(("H", "D"), [(1, 2), (3, 5)])
 def test_every_form_equals_steps(T, H, D, form):
     inputs = make_inputs(T=T, H=H, D=D)
-    got = form(inputs[0], SelfReferenceState(*inputs[1:]))
-    want = run_steps(*inputs)
-    torch.testing.assert_close(got, want)
-    torch.testing.assert_close(gradients(got, inputs), gradients(want, inputs))
+    want = with_gradients(flat(steps), inputs)
+    torch.testing.assert_close(with_gradients(flat(form), inputs), want)
 
 
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)], ids=["f64", "f32"]
-)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     ("B", "T", "H", "D"),
     [
@@ -114,20 +84,20 @@ def test_every_form_equals_steps(T, H, D, form):
         (2, 5, 3, 65),
     ],
 )
-def test_the_kernel_equals_the_reference(B, T, H, D, dtype, tolerance, masked):
+def test_the_kernel_equals_the_reference(B, T, H, D, dtype, masked):
     inputs = make_inputs(B, T, H, D, std=D**-0.5)
     mask = make_mask(B, T) if masked else None
-    want = with_gradients(partial(self_reference_recurrent, mask=mask), inputs)
-    form = partial(self_reference, mask=mask, backend="cpu")
-    check_close(with_gradients(form, [x.to(dtype) for x in inputs]), want, tolerance)
+    want = with_gradients(flat(self_reference_recurrent, mask=mask), inputs)
+    form = flat(self_reference, mask=mask, backend="cpu")
+    assert_near(with_gradients(form, [x.to(dtype) for x in inputs]), want)
 
 
 def test_the_backward_pass_rewinds_a_long_sequence():
     inputs = make_inputs(B=1, T=16_384, H=2, D=4, std=0.1)
     inputs[0] = 0.1 * inputs[0].detach()  # or the weights grow, and the dynamics is chaotic
-    want = with_gradients(self_reference_recurrent, inputs)
+    want = with_gradients(flat(self_reference_recurrent), inputs)
     assert all(part.abs().max() < 10 for part in want[1:5])
-    check_close(with_gradients(self_reference, [x.float() for x in inputs]), want, 1e-5)
+    assert_near(with_gradients(flat(self_reference), [x.float() for x in inputs]), want)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -161,8 +131,9 @@ def test_views_and_shared_initial_weights():
     x = x.transpose(1, 2).contiguous().transpose(1, 2)
     shared = [part[:1].expand_as(part) for part in parts]
     shared[1] = shared[1].mT
-    want = with_gradients(self_reference_recurrent, [y.contiguous() for y in (x, *shared)])
-    check_close(with_gradients(self_reference, [x, *shared]), want, 1e-10)
+    whole = [y.contiguous() for y in (x, *shared)]
+    want = with_gradients(flat(self_reference_recurrent), whole)
+    assert_near(with_gradients(flat(self_reference), [x, *shared]), want)
 
 
 def test_nan_stays_in_its_sequence():
@@ -186,56 +157,43 @@ def test_opcheck(masked):
 
 def test_compiles_without_a_graph_break():
     inputs = make_inputs(B=3, T=4, H=2, D=3)
-    form = partial(self_reference, mask=make_mask(3, 4))
+    form = flat(self_reference, mask=make_mask(3, 4))
     compiled = torch.compile(form, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(with_gradients(compiled, inputs), with_gradients(form, inputs))
 
 
 def test_the_backward_pass_keeps_few_numbers_a_step():
     def kept(T: int) -> int:
-        x, *parts = make_inputs(B=2, T=T, H=4, D=16)
-        saved: dict[int, int] = {}
+        return numbers_kept(flat(self_reference), make_inputs(B=2, T=T, H=4, D=16))
 
-        def pack(x: Tensor) -> Tensor:
-            saved[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes() // x.element_size()
-            return x
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
-            self_reference(x, SelfReferenceState(*parts))
-        return sum(saved.values())
-
-    assert kept(30) - kept(10) == 20 * 2 * 4 * (16 + 5 * 16 + 8)  # x, and 5 D + 8 more
+    assert kept(30) - kept(10) == 20 * 2 * 4 * (5 * 16 + 8)
 
 
-def test_threads_change_nothing():
+def test_threads_change_nothing(set_num_threads):
     inputs = make_inputs(B=8, T=50, H=8, D=16, dtype=torch.float32, std=0.25)
-    threads, results = torch.get_num_threads(), []
-    try:
-        for count in (1, 2):
-            torch.set_num_threads(count)
-            results.append(with_gradients(self_reference, inputs))
-    finally:
-        torch.set_num_threads(threads)
+    results = []
+    for threads in (1, 2):
+        set_num_threads(threads)
+        results.append(with_gradients(flat(self_reference), inputs))
     assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_autocast_does_not_lower_the_precision(form):
     inputs = make_inputs(dtype=torch.float32)
-    want = with_gradients(form, inputs)
+    want = flat(form)(*inputs)
     with torch.autocast("cpu", torch.bfloat16):
-        y, state = form(inputs[0], SelfReferenceState(*inputs[1:]))
-    torch.testing.assert_close([y, *state], want[:5], rtol=0, atol=0)
+        got = flat(form)(*inputs)
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(("T", "D"), [(700, 4), (200, 16), (8, 32), (8, 24), (5, 65)])
 def test_gradients_at_the_sizes_where_the_official_kernel_is_wrong(T, D):
     """Beyond one shared-memory segment, and at head sizes like 24 and 32."""
     inputs = make_inputs(B=1, T=T, H=1, D=D)
-    inputs[1:] = [(0.5 * x).detach().requires_grad_() for x in inputs[1:]]
-    got = gradients(self_reference(inputs[0], SelfReferenceState(*inputs[1:])), inputs)
-    want = gradients(run_steps(*inputs), inputs)
-    torch.testing.assert_close(got, want)
+    inputs[1:] = [0.5 * x for x in inputs[1:]]
+    want = with_gradients(flat(steps), inputs)
+    torch.testing.assert_close(with_gradients(flat(self_reference), inputs), want)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -6,6 +6,7 @@ feedback stays within a head and is the output before the output projection, thr
 memory is stored `[key, value]` and read as `q @ S`, the transpose of the papers' `W q`.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -84,9 +85,8 @@ def recurrent_delta_recurrent(
     The batch is kept as the last axis inside: on a CPU, products over a long contiguous axis are
     much faster than many small matrix products.
     """
-    inputs, recurrent, state = _in_one_dtype(
-        q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta, state, mask
-    )
+    tensors = q, k, v, beta_logit, recurrent_q, recurrent_k, recurrent_v, recurrent_beta
+    inputs, recurrent, state = _in_one_dtype(tensors, state, mask)
     dim = q.shape[-1]
     memory = state.memory.permute(1, 2, 3, 0).contiguous()
     output = state.output.permute(1, 2, 0).contiguous()
@@ -154,7 +154,7 @@ def recurrent_delta(
         return recurrent_delta_recurrent(*tensors, state, mask=mask)
     from fastweights.kernels.cpu import recurrent_delta as kernel
 
-    inputs, recurrent, state = _in_one_dtype(*tensors, state, mask)
+    inputs, recurrent, state = _in_one_dtype(tensors, state, mask)
     y, memory = kernel.recurrent_delta(*inputs, recurrent, *state, mask)
     # A copy: a view would keep all of y alive with the state.
     final = RecurrentDeltaState(memory, y[:, -1].clone())
@@ -162,57 +162,42 @@ def recurrent_delta(
 
 
 def _in_one_dtype(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta_logit: Tensor,
-    recurrent_q: Tensor,
-    recurrent_k: Tensor,
-    recurrent_v: Tensor,
-    recurrent_beta: Tensor,
-    state: RecurrentDeltaState | None,
-    mask: Tensor | None,
+    tensors: Sequence[Tensor], state: RecurrentDeltaState | None, mask: Tensor | None
 ) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], Tensor, RecurrentDeltaState]:
-    """The checked inputs, the recurrent weights `[H, D, 3 D + 1]` and the state, in one dtype."""
-    products = recurrent_q, recurrent_k, recurrent_v
-    _check(q, k, v, beta_logit, *products, recurrent_beta, state, mask)
-    dtype = widest_dtype(q, k, v, beta_logit, *products, recurrent_beta, *(state or ()))
+    """The first eight arguments of `recurrent_delta`, checked -> the inputs, the recurrent weights
+    `[H, D, 3 D + 1]` and the state, in one dtype."""
+    _check(tensors, state, mask)
+    dtype = widest_dtype(*tensors, *(state or ()))
+    q, k, v, beta_logit, *products, strength = [x.to(dtype) for x in tensors]
     if state is None:
-        output = torch.zeros_like(q[:, 0], dtype=dtype)
+        output = torch.zeros_like(q[:, 0])
         state = RecurrentDeltaState(output.new_zeros(*output.shape, output.shape[-1]), output)
-    recurrent = torch.cat([x.to(dtype) for x in (*products, recurrent_beta.unsqueeze(-1))], -1)
-    inputs = q.to(dtype), k.to(dtype), v.to(dtype), beta_logit.to(dtype)
-    return inputs, recurrent, RecurrentDeltaState(*(x.to(dtype) for x in state))
+    recurrent = torch.cat([*products, strength.unsqueeze(-1)], -1)
+    state = RecurrentDeltaState(*(x.to(dtype) for x in state))
+    return (q, k, v, beta_logit), recurrent, state
 
 
 def _check(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta_logit: Tensor,
-    recurrent_q: Tensor,
-    recurrent_k: Tensor,
-    recurrent_v: Tensor,
-    recurrent_beta: Tensor,
-    state: RecurrentDeltaState | None,
-    mask: Tensor | None,
+    tensors: Sequence[Tensor], state: RecurrentDeltaState | None, mask: Tensor | None
 ) -> None:
+    q = tensors[0]
     if q.dim() != 4 or not q.shape[1]:
         raise ValueError(f"recurrent_delta: q must be [B, T, H, D], T >= 1, got {list(q.shape)}")
     batch, time, heads, dim = q.shape
-    wanted: list[tuple[str, Tensor, list[int]]] = [
-        ("k", k, [batch, time, heads, dim]),
-        ("v", v, [batch, time, heads, dim]),
-        ("beta_logit", beta_logit, [batch, time, heads]),
-        ("recurrent_q", recurrent_q, [heads, dim, dim]),
-        ("recurrent_k", recurrent_k, [heads, dim, dim]),
-        ("recurrent_v", recurrent_v, [heads, dim, dim]),
-        ("recurrent_beta", recurrent_beta, [heads, dim]),
-    ]
+    shapes = {
+        "q": [batch, time, heads, dim],
+        "k": [batch, time, heads, dim],
+        "v": [batch, time, heads, dim],
+        "beta_logit": [batch, time, heads],
+        "recurrent_q": [heads, dim, dim],
+        "recurrent_k": [heads, dim, dim],
+        "recurrent_v": [heads, dim, dim],
+        "recurrent_beta": [heads, dim],
+    }
     if state is not None:
-        wanted.append(("state.memory", state.memory, [batch, heads, dim, dim]))
-        wanted.append(("state.output", state.output, [batch, heads, dim]))
-    for name, tensor, shape in wanted:
+        shapes["state.memory"] = [batch, heads, dim, dim]
+        shapes["state.output"] = [batch, heads, dim]
+    for (name, shape), tensor in zip(shapes.items(), (*tensors, *(state or ())), strict=True):
         if list(tensor.shape) != shape:
             raise ValueError(
                 f"recurrent_delta: {name} must be {shape} for q {list(q.shape)}, "

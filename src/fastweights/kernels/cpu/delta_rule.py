@@ -3,7 +3,8 @@
 Schlag, Irie, Schmidhuber (2021), Eq. 20-25; see `fastweights.ops.delta_rule`. The backward pass
 keeps no memory of a step: it starts from the last one and takes back each write,
 S_{t-1} = S_t - k_t u_t^T. Beyond its inputs it keeps V numbers a step and head (the errors
-v_t - k_t S_{t-1}) and the last memory; where no gradient is asked for, nothing.
+v_t - k_t S_{t-1}; V rounded up to whole blocks) and the last memory; where no gradient is asked
+for, nothing.
 """
 
 import functools

@@ -3,7 +3,8 @@
 Irie et al. (2023); see `fastweights.ops.e_lstm`. A step waits for an exponential and a tanh of the
 step before, so a loop has to carry several vectors to keep the machine busy. The gates are computed
 again in the backward pass: beyond its inputs it keeps the cells, D numbers a step, which are the
-output.
+output. Where D does not divide into whole vectors, cells and inputs are padded, and the backward
+pass keeps the padded ones: 3 D numbers a step, D rounded up.
 """
 
 import functools
@@ -86,15 +87,7 @@ def _backward(
 
 @_backward.register_fake
 def _backward_shapes(
-    z: Tensor,
-    f: Tensor,
-    peephole_z: Tensor,
-    peephole_f: Tensor,
-    cell: Tensor,
-    cells: Tensor,
-    d_cells: Tensor,
-    d_last: Tensor,
-    lanes: int,
+    z: Tensor, f: Tensor, peephole_z: Tensor, peephole_f: Tensor, cell: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     inputs = z, f, peephole_z, peephole_f, cell
     return tuple(x.new_empty(x.shape) for x in inputs)  # type: ignore[return-value]
@@ -200,6 +193,7 @@ def _kernels(W: int, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store(d_peephole_f, (b, block * W), load(sum_f, (i - first, 0), W))
 
     sizes = f"{W} cells, {dtype}"
-    return Kernel(forward, f"e_lstm ({sizes})"), Kernel(
-        backward, f"e_lstm's backward pass ({sizes})"
+    return (
+        Kernel(forward, f"e_lstm ({sizes})"),
+        Kernel(backward, f"e_lstm's backward pass ({sizes})"),
     )

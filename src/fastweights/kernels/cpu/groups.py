@@ -1,9 +1,9 @@
 """Heads too small to fill a vector, several of them in one.
 
-The sequences of a group are interleaved: number j of sequence p is in lane j * P + p, where P is
-the size of the group. So the P numbers that the sequences have in one place are neighbours,
-`repeat` spreads them over a vector, and a product of P numbers with P rows is one product of
-vectors. What happens in one sequence stays in its lanes.
+The heads of a group are interleaved: number j of head p is in lane j * P + p, where P is the size
+of the group. So the P numbers that the heads have in one place are neighbours, `repeat` spreads
+them over a vector, and a product of P numbers with P rows is one product of vectors. What happens
+in one head stays in its lanes.
 
 A group has neighbouring heads, whose numbers are close in memory, and where the number of heads is
 not a multiple of what fits, several sequences of the batch. In an array of a group the first axis
@@ -26,7 +26,7 @@ from fastweights.kernels.cpu.vectors import INT32, Code, Vector
 
 
 class Group(NamedTuple):
-    """`batch` sequences of `heads` heads each, in vectors of `lanes` lanes."""
+    """`heads` heads of each of `batch` sequences, in vectors of `lanes` lanes."""
 
     batch: int
     heads: int
@@ -40,13 +40,18 @@ class Group(NamedTuple):
         heads = min(size, num_heads & -num_heads)  # a power of two that divides num_heads
         return cls(size // heads, heads, size * width)
 
-    def groups(self, num_sequences: int, num_heads: int) -> int:
+    @property
+    def size(self) -> int:
+        """Heads of all its sequences together."""
+        return self.batch * self.heads
+
+    def num_groups(self, batch_size: int, num_heads: int) -> int:
         """How many groups a batch has; the last ones may reach past its end."""
-        return -(-num_sequences // self.batch) * (num_heads // self.heads)
+        return -(-batch_size // self.batch) * (num_heads // self.heads)
 
     def interleave(self, x: Tensor) -> Tensor:
-        """Numbers that all sequences share: [H, ..., D] -> [H / heads, ..., lanes]."""
-        width = self.lanes // (self.batch * self.heads)
+        """The same numbers for all sequences: [H, ..., D] -> [H / heads, ..., lanes]."""
+        width = self.lanes // self.size
         rows = pad(x, (0, width - x.shape[-1])).unflatten(0, (-1, self.heads)).movedim(1, -1)
         rows = rows.unsqueeze(-2).expand(*rows.shape[:-1], self.batch, self.heads)
         return rows.flatten(-3)
@@ -68,7 +73,7 @@ def load_group(
     typing_context: Any, array: Any, index: Any, columns: Any, batch: Any, heads: Any, lanes: Any
 ) -> Any:
     """load_group(array, index, columns, batch, heads, lanes): the `columns` numbers at `index` and
-    at the same place of the group's other sequences, interleaved; 0 in the lanes that are left.
+    at the same place of the group's other heads, interleaved; 0 in the lanes that are left.
 
     Past the end of the batch, its last sequence stands in.
     """
@@ -120,13 +125,13 @@ def repeat(typing_context: Any, x: Any, lanes: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def group_totals(typing_context: Any, x: Any, size: Any) -> Any:
-    """group_totals(x, size): for a group of `size` sequences, the sum of each one's lanes."""
+    """group_totals(x, size): for a group of `size` heads, the sum of each one's lanes."""
     return _halve(x, size, lambda builder, low, high: builder.fadd(low, high))
 
 
 @intrinsic(prefer_literal=True)
 def group_largest(typing_context: Any, x: Any, size: Any) -> Any:
-    """group_largest(x, size): for a group of `size` sequences, the largest of each one's lanes."""
+    """group_largest(x, size): for a group of `size` heads, the largest of each one's lanes."""
 
     def larger(builder: Any, low: Any, high: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", low, high), low, high)

@@ -76,7 +76,7 @@ def _forward(
     y, last, kept = _forward_shapes(q, k, v, beta_logit, recurrent, memory)
     forward, _ = _kernels(D, group, q.dtype)
     forward.run(
-        group.groups(B, H),
+        group.num_groups(B, H),
         _work(y),
         [
             *(by_head(x) for x in (q, k, v)), beta_logit.mT, counted_steps(mask, y),
@@ -117,7 +117,7 @@ def _backward(
     feedback = torch.empty_like(y)
     _, backward = _kernels(D, group, y.dtype)
     backward.run(
-        group.groups(B, H),
+        group.num_groups(B, H),
         2 * _work(y),
         [
             by_head(kept), counted_steps(mask, y),
@@ -178,10 +178,7 @@ def _recurrent_rows(recurrent: Tensor, group: Group, transposed: bool) -> Tensor
 
 @functools.cache
 def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
-    """Forward and backward for heads of D numbers.
-
-    An item is a group of sequences.
-    """
+    """Forward and backward for heads of D numbers. An item is a group of heads."""
     N, M, W = group
     P = N * M
     used = D * P
@@ -320,7 +317,8 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store_group(d_memory, (b, h, j, 0), D, N, M, load(dS, (j, 0), W))
             store_group(d_initial, (b, h, 0), D, N, M, d_output)
 
-    sizes = f"head_dim {D}, {P} sequences at a time, {dtype}"
-    return Kernel(forward, f"recurrent_delta ({sizes})"), Kernel(
-        backward, f"recurrent_delta's backward pass ({sizes})"
+    sizes = f"head_dim {D}, {P} heads at a time, {dtype}"
+    return (
+        Kernel(forward, f"recurrent_delta ({sizes})"),
+        Kernel(backward, f"recurrent_delta's backward pass ({sizes})"),
     )

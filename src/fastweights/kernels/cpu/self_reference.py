@@ -7,8 +7,8 @@ weights applies the write of the step before and reads with x; the second reads 
 
 The backward pass keeps no weights of a step: it starts from the last ones and takes back each
 write. Beyond its inputs it keeps 5 D + 8 numbers a step and head (q and k after the softmax, the
-write strengths, what q - k reads from each part; D is rounded up to a power of two, and the heads
-to whole groups) and the last weights.
+write strengths, what q - k reads from each part; D is rounded up to a power of two, 4 at least,
+and the heads to whole groups) and the last weights.
 """
 
 import functools
@@ -33,12 +33,7 @@ from fastweights.kernels.cpu.vectors import exp, load, muladd, store, without_pa
 
 
 def self_reference(
-    x: Tensor,
-    output: Tensor,
-    query: Tensor,
-    key: Tensor,
-    strength: Tensor,
-    mask: Tensor | None,
+    x: Tensor, output: Tensor, query: Tensor, key: Tensor, strength: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """x [B, T, H, D], the weights output, query, key [B, H, D, D] and strength [B, H, D, 4], of one
     dtype, float32 or float64; mask [B, T] -> y [B, T, H, D] and the last weights. Where the mask is
@@ -49,19 +44,14 @@ def self_reference(
 
 @torch.library.custom_op("fastweights::self_reference", mutates_args=(), device_types="cpu")
 def _forward(
-    x: Tensor,
-    output: Tensor,
-    query: Tensor,
-    key: Tensor,
-    strength: Tensor,
-    mask: Tensor | None,
+    x: Tensor, output: Tensor, query: Tensor, key: Tensor, strength: Tensor, mask: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     B, _, H, D = x.shape
     group = Group.of(H, D, x.dtype)
-    y, *last, kept = _forward_shapes(x, output, query, key, strength, mask)
+    y, *last, kept = _forward_shapes(x, output, query, key, strength)
     forward, _ = _kernels(D, group, x.dtype)
     forward.run(
-        group.groups(B, H),
+        group.num_groups(B, H),
         _work(x),
         [
             by_head(x), counted_steps(mask, x),
@@ -75,16 +65,11 @@ def _forward(
 
 @_forward.register_fake
 def _forward_shapes(
-    x: Tensor,
-    output: Tensor,
-    query: Tensor,
-    key: Tensor,
-    strength: Tensor,
-    mask: Tensor | None,
+    x: Tensor, output: Tensor, query: Tensor, key: Tensor, strength: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     B, T, H, D = x.shape
     group = Group.of(H, D, x.dtype)
-    kept = x.new_empty(group.groups(B, H), T, 5 * group.lanes + 8 * group.batch * group.heads)
+    kept = x.new_empty(group.num_groups(B, H), T, 5 * group.lanes + 8 * group.size)
     parts = x, output, query, key, strength
     return *(part.new_empty(part.shape) for part in parts), kept  # type: ignore[return-value]
 
@@ -111,7 +96,7 @@ def _backward(
     dx, *d_first = _backward_shapes(x, *last)
     _, backward = _kernels(D, group, x.dtype)
     backward.run(
-        group.groups(B, H),
+        group.num_groups(B, H),
         2 * _work(x),
         [
             by_head(x), kept, *last, by_head(dy), *(unit_stride(part) for part in d_last),
@@ -155,12 +140,12 @@ def _work(x: Tensor) -> int:
 
 def _widest(group: Group) -> int:
     """Lanes of the widest vector: a row of a part, or the four write strengths of each head."""
-    return max(group.lanes, 4 * group.batch * group.heads)
+    return max(group.lanes, 4 * group.size)
 
 
 @functools.cache
 def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
-    """Forward and backward for heads of D numbers. An item is a group of sequences."""
+    """Forward and backward for heads of D numbers. An item is a group of heads."""
     N, M, W = group
     P = N * M
     F = 4 * P  # the write strengths of a group
@@ -174,15 +159,9 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
         _, H, T, _ = x.shape
         # Output, query and key part; the write strengths; what is read from each part by x or by
         # q - k, the writes of the three parts, and vectors of which single numbers are needed.
-        S, B, scratch = scratch[: 3 * D], scratch[3 * D : 4 * D], scratch[4 * D :]
-        reads, writes, x_t, keys, difference, beta = (
-            scratch[:3],
-            scratch[3:6],
-            scratch[6],
-            scratch[7],
-            scratch[8],
-            scratch[9],
-        )
+        S, B, rows = scratch[: 3 * D], scratch[3 * D : 4 * D], scratch[4 * D :]
+        reads, writes = rows[:3], rows[3:6]
+        x_t, keys, difference, beta = rows[6], rows[7], rows[8], rows[9]
         for item in range(start, stop):
             block, heads = divmod(item, H // M)
             b, h = block * N, heads * M
@@ -260,23 +239,13 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
         scratch: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
         _, H, T, _ = x.shape
+        # The four parts, their gradients, and vectors of which single numbers are needed.
         Y, Q, K, B = scratch[:D], scratch[D : 2 * D], scratch[2 * D : 3 * D], scratch[3 * D : 4 * D]
-        scratch = scratch[4 * D :]  # the gradients of these parts, and seven vectors
-        dY, dQ, dK, dB = (
-            scratch[:D],
-            scratch[D : 2 * D],
-            scratch[2 * D : 3 * D],
-            scratch[3 * D : 4 * D],
-        )
-        x_t, keys, difference, beta, d_keys, d_beta, d_vector = (
-            scratch[4 * D],
-            scratch[4 * D + 1],
-            scratch[4 * D + 2],
-            scratch[4 * D + 3],
-            scratch[4 * D + 4],
-            scratch[4 * D + 5],
-            scratch[4 * D + 6],
-        )
+        rows = scratch[4 * D :]
+        dY, dQ, dK, dB = rows[:D], rows[D : 2 * D], rows[2 * D : 3 * D], rows[3 * D : 4 * D]
+        x_t, keys, difference = rows[4 * D], rows[4 * D + 1], rows[4 * D + 2]
+        beta, d_keys = rows[4 * D + 3], rows[4 * D + 4]
+        d_beta, d_vector = rows[4 * D + 5], rows[4 * D + 6]
         for item in range(start, stop):
             block, heads = divmod(item, H // M)
             b, h = block * N, heads * M
@@ -385,6 +354,7 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store_group(d_first_strength, (b, h, a, 0), 4, N, M, load(dB, (a, 0), F))
 
     sizes = f"head_dim {D}, {P} heads at a time, {dtype}"
-    return Kernel(forward, f"self_reference ({sizes})"), Kernel(
-        backward, f"self_reference's backward pass ({sizes})"
+    return (
+        Kernel(forward, f"self_reference ({sizes})"),
+        Kernel(backward, f"self_reference's backward pass ({sizes})"),
     )
