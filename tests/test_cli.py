@@ -593,3 +593,40 @@ def test_parse_assignments() -> None:
     }
     with pytest.raises(ValueError, match=r"seed\.x lies inside a value that is set, too"):
         parse_assignments(["seed=3", "seed.x=1"], "--set", names)
+
+
+def test_retrieval_from_training_to_its_memory(call: Call, tmp_path: Path) -> None:
+    run, picture = tmp_path / "run", tmp_path / "memory.png"
+    settings = ["--max-steps", "20", "--evaluate-every", "10", "--num-threads", "1"]
+    trained = call("train", "--num-keys", "6", *settings, "--out", run)
+    assert trained.status == 0, trained.err
+    assert "test squared error 0." in trained.out
+    shown = call("evaluate", run, "--memory", picture)
+    assert shown.status == 0, shown.err
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "strict" in shown.out and "published" in shown.out
+    measured = json.loads(call("evaluate", run, "--json").out)
+    assert measured["retrieval"]["strict"]["num_queries"] == 600
+    for command, message in (
+        (
+            ["evaluate", run, "--language", "parity"],
+            f"--language: {run} is a retrieval run, without strings",
+        ),
+        (["evaluate", run, "--string", "01"], "--string is what --memory is drawn for"),
+        (["evaluate", run, "--memory", "a.jpg"], "--memory a.jpg: must end in .png"),
+        (["predict", run, "01"], f"{run}: holds a retrieval run: it knows no strings"),
+    ):
+        refused = call(*command)
+        assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
+    again = call("train", "--num-keys", "6", "--rule", "softmax", "--layer", "lstm", "--out", "r")
+    assert again.status == 2 and "model" in again.err and again.err.count("\n") == 1
+
+
+def test_the_memory_of_a_run_on_strings(call: Call, trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "memory.png"
+    assert call("evaluate", trained, "--memory", picture, "--string", "0110").status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    refused = call("evaluate", trained, "--memory", picture)
+    assert "--memory needs the --string that the memory stores" in refused.err
+    refused = call("evaluate", trained, "--memory", picture, "--string", "012")
+    assert refused.status == 2 and "unknown symbol '2' at position 3" in refused.err

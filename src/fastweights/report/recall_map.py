@@ -39,6 +39,6 @@ def recall_figure(maps: Sequence[RecallMap], steps: Sequence[str]) -> "Figure":
     figure.supylabel("the pair stored here", fontsize=10, color=INK)
     assert drawn is not None
     bar = figure.colorbar(drawn, ax=grid, shrink=0.8)
-    bar.set_label("cosine: what its key reads, and its value", fontsize=9, color=INK)
+    bar.set_label("cosine of what is read\nand what was stored", fontsize=8.5, color=INK)
     bar.ax.tick_params(colors=QUIET, labelsize=8)
     return figure
