@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from benchmarks import cpu_kernels, peers
+from benchmarks import cpu_kernels, peers, retrieval
 from benchmarks.candidates import CANDIDATES, CHUNK, HUGGING_FACE, OURS, SDPA, STEPS, Candidate
 from benchmarks.inputs import make_inputs
 from benchmarks.memory import MemoryMeter, NotMeasured
@@ -24,6 +24,9 @@ from benchmarks.spread import growth, ratio, spread
 from benchmarks.targets import TARGETS, verdicts
 from benchmarks.timing import Contender, measure
 from benchmarks.training import BEFORE, MODELS, STEP, contender_name, served_by
+from fastweights.experiments import EXPERIMENTS
+from fastweights.models.associative_memory import AssociativeMemory
+from fastweights.train.retrieval import RetrievalProblem
 
 RESULTS = Path(__file__).parents[1] / "results" / "cpu-kernels"
 Keep = Callable[..., None]
@@ -306,3 +309,17 @@ def test_peak_memory_is_that_of_the_pass() -> None:
 
 def test_more_threads_than_cores_are_left_out() -> None:
     assert cpu_kernels._threads(None) == [n for n in (1, 2) if n <= (os.cpu_count() or 1)]
+
+
+@pytest.mark.parametrize(("task", "model"), retrieval.CELLS)
+def test_the_official_form_of_retrieval_computes_the_same(task: str, model: str) -> None:
+    (cell,) = EXPERIMENTS["retrieval"].cells(
+        [task], [model], overrides={"training": {"batch_size": 2}}
+    )
+    problem = RetrievalProblem(cell.config, torch.device("cpu"))
+    losses = []
+    for form in (AssociativeMemory, retrieval.OfficialForm):
+        memory = problem.build_model()
+        memory.__class__ = form
+        losses.append(problem.training_loss(memory, 0).loss)
+    torch.testing.assert_close(*losses)

@@ -5,6 +5,7 @@ import torch
 from torch.nn.functional import cosine_similarity
 
 from fastweights.models.menu import build_model
+from fastweights.models.sequence_model import SequenceModel
 from fastweights.ops.delta_rule import delta_rule_step
 from fastweights.recall import recall_of_model, recall_of_pairs
 from fastweights.train.config import SequenceModelConfig, parse_config
@@ -19,7 +20,7 @@ LAYERS = [
 ]
 
 
-def make_model(layer: str, num_layers: int = 1, **options: object) -> torch.nn.Module:
+def make_model(layer: str, num_layers: int = 1, **options: object) -> SequenceModel:
     config = SequenceModelConfig(
         layer=layer, dim=8, ff_dim=8, num_layers=num_layers, layer_options=options
     )

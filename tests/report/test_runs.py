@@ -58,19 +58,19 @@ def test_single_run_is_named_by_its_place_in_a_study(tmp_path: Path) -> None:
     place = tmp_path / "parity" / "delta_net_0_2" / "seed_3"
     write_run(place, config("parity", "delta_net", 3), result(1.0, 1.0))
     (run,) = read_runs(place)
-    assert (run.path, run.language, run.model, run.seed) == (".", "parity", "delta_net_0_2", 3)
+    assert (run.path, run.task, run.model, run.seed) == (".", "parity", "delta_net_0_2", 3)
 
 
 def test_single_run_elsewhere_is_named_by_its_configuration(tmp_path: Path) -> None:
     settings = config("aa_star", "delta_net", 7)
     place = write_run(tmp_path / "mine", settings, result(1.0, 1.0))
     (run,) = read_runs(place)
-    assert (run.language, run.model, run.seed) == ("aa_star", "delta_net", 7)
+    assert (run.task, run.model, run.seed) == ("aa_star", "delta_net", 7)
 
     settings["model"]["layer_options"]["max_write_strength"] = 2.0
     settings["task"] = {"kind": "regex", "pattern": "(ab)*"}
     (run,) = read_runs(write_run(tmp_path / "other", settings, result(1.0, 1.0)))
-    assert (run.language, run.model) == ("regex (ab)*", "delta_net_0_2")
+    assert (run.task, run.model) == ("regex (ab)*", "delta_net_0_2")
 
 
 @pytest.mark.parametrize("content", ["cells: 3", "- a", "cells: [{task: parity}]", "cells: ["])

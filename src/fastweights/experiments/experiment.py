@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fastweights.near_names import check_name
-from fastweights.train.config import RunConfig
+from fastweights.train.config import RunConfig, merge
 
 
 class Cell(NamedTuple):
@@ -17,6 +17,14 @@ class Cell(NamedTuple):
     model: str
     seed: int
     config: RunConfig
+
+
+class Quick(NamedTuple):
+    """The short form of an experiment."""
+
+    tasks: tuple[str, ...]
+    models: tuple[str, ...]
+    settings: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Experiment:
         tasks, models: their names, in order.
         seeds: of each cell.
         belongs: whether a task is asked of a model.
-        quick_tasks: those of the short form; none: there is no short form.
+        quick: the short form: some tasks, some models, settings laid under the overrides.
     """
 
     summary: str
@@ -38,7 +46,7 @@ class Experiment:
     models: tuple[str, ...]
     seeds: tuple[int, ...] = (1, 2, 3)
     belongs: Callable[[str, str], bool] = lambda task, model: True
-    quick_tasks: tuple[str, ...] = ()
+    quick: Quick | None = None
 
     def cells(
         self,
@@ -51,18 +59,22 @@ class Experiment:
     ) -> list[Cell]:
         """Every cell, or those of some tasks, models and seeds. Raises ValueError, with the near
         names, for one that the experiment does not have, and where no cell is left."""
-        if quick and not self.quick_tasks:
+        if quick and self.quick is None:
             raise ValueError("quick: this study has no short form")
+        short = self.quick if quick else None
         for kind, asked, known in (
             ("task", tasks, self.tasks),
             ("model", models, self.models),
         ):
             for name in asked or ():
                 check_name(name, known, kind)
+        if short is not None:
+            tasks, models = tasks or short.tasks, models or short.models
+        settings = merge(short.settings if short else {}, overrides or {})
         cells = [
-            Cell(task, model, seed, self.config(task, model, seed, overrides or {}))
+            Cell(task, model, seed, self.config(task, model, seed, settings))
             for seed in seeds or self.seeds
-            for task in tasks or (self.quick_tasks if quick else self.tasks)
+            for task in tasks or self.tasks
             for model in models or self.models
             if self.belongs(task, model)
         ]

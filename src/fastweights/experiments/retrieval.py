@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastweights.experiments.experiment import Experiment
+from fastweights.experiments.experiment import Experiment, Quick
 from fastweights.train.config import RunConfig, merge, parse_config
 
 UNIQUE, REPEATED = "unique", "repeated"
@@ -74,5 +74,9 @@ RETRIEVAL = Experiment(
     tuple(MODELS),
     seeds=(1,),
     belongs=belongs,
-    quick_tasks=tuple(f"{kind}_{S}" for kind in (UNIQUE, REPEATED) for S in QUICK_SIZES),
+    quick=Quick(
+        tuple(f"{kind}_{S}" for kind in (UNIQUE, REPEATED) for S in QUICK_SIZES),
+        tuple(name for name in MODELS if "favor" not in name),
+        {"training": {"max_steps": 1500}},
+    ),
 )

@@ -2,46 +2,89 @@
 
 import os
 import shlex
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fastweights.atomic import write_bytes, write_text
-from fastweights.report.cells import Study, read_study
+from fastweights.report.cells import arrange
 from fastweights.report.data import report_data, to_json
 from fastweights.report.heat_map import heat_map
 from fastweights.report.horizon_curves import horizon_curves
 from fastweights.report.learning_curves import learning_curves
 from fastweights.report.page import page
+from fastweights.report.retrieval import data as retrieval_data
+from fastweights.report.retrieval import page as retrieval_page
+from fastweights.report.retrieval.size_figure import loss_by_size
+from fastweights.report.retrieval.step_figure import loss_by_step
+from fastweights.report.retrieval.study import arrange as arrange_retrieval
+from fastweights.report.retrieval.study import is_retrieval
+from fastweights.report.runs import Run, read_runs
 from fastweights.report.style import png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class _Parts(NamedTuple):
+    """What a report is made of: figures by file name, None where the runs have no numbers for one;
+    data and page, given the names of the figures that there are and the command."""
+
+    figures: "Mapping[str, Figure | None]"
+    data: Callable[[Sequence[str], str], dict[str, Any]]
+    page: Callable[[Sequence[str], str], str]
 
 
 def build_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report into `out` (default: the folder itself) and return the path of report.md.
 
     The same run folders give the same bytes. Each file is renamed into its place when it is whole.
-    Raises ValueError, in one line, where `folder` holds no run or `out` is a file.
+    Raises ValueError, in one line, where `folder` holds no run, or runs of formal languages beside
+    runs of associative retrieval, or where `out` is a file.
     """
     folder = Path(folder)
-    study = read_study(folder)
+    runs = read_runs(folder)
+    parts = _of_retrieval(runs) if is_retrieval(runs) else _of_formal_languages(folder, runs)
     target = folder if out is None else Path(out)
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target}: is not a folder")
     target.mkdir(parents=True, exist_ok=True)
-    figures = _draw(study, target)
+    figures = _draw(parts.figures, target)
     command = f"fastweights report {shlex.quote(_shown(folder))}"
     if out is not None and target.resolve() != folder.resolve():
         command += f" --out {shlex.quote(_shown(target))}"
-    write_text(target / "report.json", to_json(report_data(study, figures, command)))
-    write_text(target / "report.md", page(study, figures, command))
+    write_text(target / "report.json", to_json(parts.data(figures, command)))
+    write_text(target / "report.md", parts.page(figures, command))
     return target / "report.md"
 
 
-def _draw(study: Study, target: Path) -> list[str]:
-    """Write the figures that the runs have numbers for; returns their file names."""
+def _of_formal_languages(folder: Path, runs: Sequence[Run]) -> _Parts:
+    study = arrange(folder, runs)
     drawn = {
         "accuracy_heat_map.png": heat_map(study),
         "horizon_curves.png": horizon_curves(study),
         "learning_curves.png": learning_curves(study),
     }
+    return _Parts(drawn, partial(report_data, study), partial(page, study))
+
+
+def _of_retrieval(runs: Sequence[Run]) -> _Parts:
+    study = arrange_retrieval(runs)
+    drawn = {}
+    for setting in study.settings:
+        by_size, by_step = retrieval_page.FIGURES[setting]
+        drawn[by_size] = loss_by_size(study, setting)
+        drawn[by_step] = loss_by_step(study, setting)
+    return _Parts(
+        drawn,
+        partial(retrieval_data.report_data, study),
+        partial(retrieval_page.page, study),
+    )
+
+
+def _draw(drawn: "Mapping[str, Figure | None]", target: Path) -> list[str]:
+    """Write the figures that the runs have numbers for; returns their file names."""
     names = []
     for name, figure in drawn.items():
         if figure is not None:

@@ -72,7 +72,7 @@ class Study:
 
     def windows(self, language: str) -> Windows | None:
         """Length windows of a language, None where they are not known or runs differ in them."""
-        configs = [run.config for run in self.runs if run.language == language]
+        configs = [run.config for run in self.runs if run.task == language]
         first, *others = [find_windows(language, config) for config in configs or [{}]]
         return first if all(other == first for other in others) else None
 
@@ -85,13 +85,18 @@ class Study:
 
 def read_study(folder: Path) -> Study:
     """Raises ValueError, in one line, where `folder` holds no run."""
-    runs = tuple(read_runs(folder))
-    languages = tuple(in_order((run.language for run in runs), LANGUAGE_NAMES))
+    return arrange(folder, read_runs(folder))
+
+
+def arrange(folder: Path, found: Sequence[Run]) -> Study:
+    """The runs of formal languages that a folder holds."""
+    runs = tuple(found)
+    languages = tuple(in_order((run.task for run in runs), LANGUAGE_NAMES))
     models = tuple(in_order((run.model for run in runs), MODEL_NAMES))
     cells = {}
     for language in languages:
         for model in models:
-            members = tuple(run for run in runs if (run.language, run.model) == (language, model))
+            members = tuple(run for run in runs if (run.task, run.model) == (language, model))
             if members:
                 cells[language, model] = Cell(language, model, members)
     return Study(folder, runs, languages, models, cells)

@@ -32,7 +32,7 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
         "runs": [_run(run) for run in study.runs],
         "failures": [
             {
-                "language": run.language,
+                "language": run.task,
                 "model": run.model,
                 "seed": run.seed,
                 "status": run.status,
@@ -110,11 +110,11 @@ def _spread(spread: Spread | None) -> dict[str, Any] | None:
 def _run(run: Run) -> dict[str, Any]:
     return {
         "path": run.path,
-        "language": run.language,
+        "language": run.task,
         "model": run.model,
         "seed": run.seed,
         "status": run.status,
         "error": run.error,
-        "result": run.result.model_dump() if run.result else None,
+        "result": run.result.model_dump(exclude_unset=True) if run.result else None,
         "config": dict(run.config),
     }

@@ -20,7 +20,7 @@ def learning_curves(study: Study) -> "Figure | None":
     languages = [
         language
         for language in study.languages
-        if any(run.curve(split)[0] for run in study.runs if run.language == language)
+        if any(run.curve(split)[0] for run in study.runs if run.task == language)
     ]
     if not languages:
         return None
@@ -34,7 +34,7 @@ def learning_curves(study: Study) -> "Figure | None":
             height = _draw(axes, study.cell(language, model), split, drawn[model])
             if height is not None:
                 ends[model] = height
-        _step_axis(axes)
+        step_axis(axes)
         if len(languages) == 1:
             name_lines(axes, ends, drawn, gap=7.5)
     figure.supxlabel("optimizer steps", fontsize=9.5, color=INK)
@@ -95,7 +95,8 @@ def _curve(run: Run, split: str) -> Curve:
     return [step for step, _ in kept], [value for _, value in kept]
 
 
-def _step_axis(axes: "Axes") -> None:
+def step_axis(axes: "Axes") -> None:
+    """Logarithmic, labelled 1, 2, 5, 10, ..."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_xscale("log")

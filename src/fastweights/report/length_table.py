@@ -1,24 +1,18 @@
 """Accuracy by length for the terminal: rows models, columns the bins and the horizon's lengths."""
 
-from pathlib import Path
-
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from fastweights.report.cells import Cell, Spread, Study, read_study
+from fastweights.report.cells import Cell, Spread, Study
 from fastweights.report.names import language_name, model_name
 from fastweights.report.percent import percent_short
 
 _WIDTH = 80  # characters that the table keeps to, where the names allow it
 
 
-def length_table(folder: Path) -> Table:
-    """Sequence accuracy in %, mean over the finished seeds, of a study or run folder.
-
-    Raises ValueError, in one line, where `folder` holds no run.
-    """
-    study = read_study(Path(folder))
+def accuracy_by_length(study: Study) -> Table:
+    """Sequence accuracy in %, mean over the finished seeds."""
     names = {model: model_name(model).plain for model in study.models}
     room = max(2, (_WIDTH - max(map(len, names.values())) - 18) // 5)  # 18: unfinished, two bins
     lengths = shown_lengths(

@@ -42,18 +42,19 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", " ".join(text.split()))
 
 
-def _as_it_is(key: str) -> Name:
+def as_it_is(key: str) -> Name:
+    """A name without marks of its own."""
     return Name(key, escape_markdown(key), key.replace("\\", r"\\").replace("$", r"\$"))
 
 
 def language_name(key: str) -> Name:
     """The name of a language; a key that is not one of the eight is shown as it is."""
-    return LANGUAGE_NAMES.get(key) or _as_it_is(key)
+    return LANGUAGE_NAMES.get(key) or as_it_is(key)
 
 
 def model_name(key: str) -> Name:
     """The name of a model; a key that is not one of the eight is shown as it is."""
-    return _as_it_is(MODEL_NAMES.get(key, key))
+    return as_it_is(MODEL_NAMES.get(key, key))
 
 
 def in_order(keys: Iterable[str], known: Iterable[str]) -> list[str]:

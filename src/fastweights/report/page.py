@@ -204,7 +204,7 @@ def _failures(study: Study) -> str:
     if not missing:
         return "None."
     return "\n".join(
-        f"- {language_name(run.language).markdown}, {model_name(run.model).markdown}, "
+        f"- {language_name(run.task).markdown}, {model_name(run.model).markdown}, "
         f"seed {run.seed}, {run.status}: {escape_markdown(run.error or '')}"
         for run in missing
     )

@@ -14,6 +14,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from fastweights.experiments.retrieval import REPEATED, UNIQUE
+from fastweights.report.retrieval.memory import memory_key
+
 Status = Literal["done", "failed", "unfinished", "empty", "unreadable", "not started"]
 _RUN_FILES = ("config.yaml", "metrics.jsonl", "result.json", "failure.json")
 
@@ -23,12 +26,15 @@ class _Record(BaseModel):
 
 
 class SplitScores(_Record):
-    """Scores on one split, accuracies 0 to 1."""
+    """Scores on one split, those that the task has; accuracies 0 to 1."""
 
-    sequence_accuracy: float = Field(ge=0, le=1)
+    sequence_accuracy: float | None = Field(default=None, ge=0, le=1)
     token_accuracy: float | None = None
     nats_per_token: float | None = None
     num_sequences: int | None = None
+    squared_error: float | None = None
+    accuracy: float | None = Field(default=None, ge=0, le=1)
+    num_queries: int | None = None
 
 
 class Horizon(_Record):
@@ -66,10 +72,11 @@ class Result(_Record):
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder. `path` is relative to the folder of the report (`.` for a single run)."""
+    """One run folder. `path` is relative to the folder of the report (`.` for a single run);
+    `task` and `model` are the names of its place in a study."""
 
     path: str
-    language: str
+    task: str
     model: str
     seed: int | None
     status: Status
@@ -84,22 +91,22 @@ class Run:
         scores = self.result.splits.get(split) if self.result else None
         return None if scores is None else scores.sequence_accuracy
 
-    def curve(self, split: str) -> tuple[list[int], list[float]]:
-        """Steps and sequence accuracies (0 to 1) of a split during training, in step order."""
+    def curve(self, split: str, score: str = "sequence_accuracy") -> tuple[list[int], list[float]]:
+        """Steps and finite scores of a split during training, in step order."""
         points = {
-            line["step"]: float(line["sequence_accuracy"])
+            line["step"]: float(line[score])
             for line in self.metrics
             if line.get("split") == split
             and isinstance(line.get("step"), int)
-            and isinstance(line.get("sequence_accuracy"), int | float)
-            and math.isfinite(line["sequence_accuracy"])
+            and isinstance(line.get(score), int | float)
+            and math.isfinite(line[score])
         }
         steps = sorted(points)
         return steps, [points[step] for step in steps]
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Every run of a study folder (`<language>/<model>/seed_<n>`), or the one run that `folder` is.
+    """Every run of a study folder (`<task>/<model>/seed_<n>`), or the one run that `folder` is.
 
     Cells that study.yaml names but that have no folder are runs with status `not started`.
     Raises ValueError, in one line, where there is no folder or it holds no run.
@@ -113,67 +120,70 @@ def read_runs(folder: Path) -> list[Run]:
         seed = re.fullmatch(r"seed_(\d+)", place.name)
         if seed and place.is_dir():
             path = place.relative_to(folder).as_posix()
-            language, model, _ = path.split("/")
-            runs[path] = _read_run(place, path, language, model, int(seed[1]))
-    for language, model, number in _planned(folder / "study.yaml"):
-        path = f"{language}/{model}/seed_{number}"
+            task, model, _ = path.split("/")
+            runs[path] = _read_run(place, path, task, model, int(seed[1]))
+    for task, model, number in _planned(folder / "study.yaml"):
+        path = f"{task}/{model}/seed_{number}"
         if path not in runs:
             error = "named in study.yaml, no run folder"
-            runs[path] = Run(path, language, model, number, "not started", error, {}, {}, (), None)
+            runs[path] = Run(path, task, model, number, "not started", error, {}, {}, (), None)
     if not runs:
-        raise ValueError(
-            f"{folder}: no runs (neither a run folder nor <language>/<model>/seed_<n>)"
-        )
-    return sorted(runs.values(), key=lambda run: (run.language, run.model, run.seed or 0))
+        raise ValueError(f"{folder}: no runs (neither a run folder nor <task>/<model>/seed_<n>)")
+    return sorted(runs.values(), key=lambda run: (run.task, run.model, run.seed or 0))
 
 
 def _read_single_run(folder: Path) -> Run:
     """Names come from the place inside a study where there is one, else from config.yaml."""
     folder = folder.resolve()
     seed = re.fullmatch(r"seed_(\d+)", folder.name)
-    model, language = folder.parent.name, folder.parent.parent.name
+    model, task = folder.parent.name, folder.parent.parent.name
     config, _ = _read_mapping(folder / "config.yaml")
-    own_language = _language_key(config.get("task"))
-    if seed and language == own_language:
-        return _read_run(folder, ".", language, model, int(seed[1]))
+    own_task = _task_key(config.get("task"))
+    if seed and task == own_task:
+        return _read_run(folder, ".", task, model, int(seed[1]))
     settings = config.get("model")
     own_model = _model_key(settings) if isinstance(settings, dict) else None
     number = config.get("seed")
     return _read_run(
         folder,
         ".",
-        own_language,
+        own_task,
         str(own_model or "unknown model"),
         number if isinstance(number, int) else None,
     )
 
 
-def _language_key(task: Any) -> str:
+def _task_key(task: Any) -> str:
     """The menu's key; for a language of the user, its kind and its pattern, file or folder."""
     if not isinstance(task, dict):
         return "unknown language"
     if "language" in task:
         return str(task["language"])
+    if "num_keys" in task:
+        return f"{REPEATED if task.get('replacement') else UNIQUE}_{task['num_keys']}"
     place = task.get("path") or task.get("folder")
     source = Path(str(place)).name if place else task.get("pattern")
     return " ".join(str(part) for part in (task.get("kind"), source) if part) or "unknown language"
 
 
 def _model_key(settings: Mapping[str, Any]) -> str | None:
-    """The layer's name; `delta_net_0_2` for a DeltaNet whose write strength reaches 2."""
+    """The memory's name, or the layer's; `delta_net_0_2` for a DeltaNet whose write strength
+    reaches 2."""
+    if "rule" in settings:
+        return memory_key(settings)
     layer, options = settings.get("layer"), settings.get("layer_options")
     strength = options.get("max_write_strength") if isinstance(options, dict) else None
     return "delta_net_0_2" if layer == "delta_net" and strength == 2 else layer
 
 
-def _read_run(place: Path, path: str, language: str, model: str, seed: int | None) -> Run:
+def _read_run(place: Path, path: str, task: str, model: str, seed: int | None) -> Run:
     config, config_error = _read_mapping(place / "config.yaml")
     environment, _ = _read_mapping(place / "environment.json")
     metrics = _read_metrics(place / "metrics.jsonl")
     status, error, result = _read_outcome(place, metrics)
     if config_error and status == "done":
         status, error = "unreadable", config_error
-    return Run(path, language, model, seed, status, error, config, environment, metrics, result)
+    return Run(path, task, model, seed, status, error, config, environment, metrics, result)
 
 
 def _read_outcome(

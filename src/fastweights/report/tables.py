@@ -142,19 +142,19 @@ def configuration(cell: Cell) -> dict[str, str]:
     trainings = [_section(run, "training") for run in cell.runs]
     results = [run.result for run in cell.done if run.result]
     return {
-        "layer": _joined([model.get("layer") for model in models]),
-        "layers": _range([model.get("num_layers") for model in models], "{:g}"),
-        "dim": _range([model.get("dim") for model in models], "{:g}"),
-        "ff dim": _range([model.get("ff_dim") for model in models], "{:g}"),
-        "heads": _range([each.get("num_heads") for each in options], "{:g}"),
-        "options": _joined([_options(each) for each in options]),
-        "lr": _range([training.get("lr") for training in trainings], "{:g}"),
-        "batch": _range([training.get("batch_size") for training in trainings], "{:g}"),
-        "parameters": _range([result.num_parameters for result in results], "{:,}"),
-        "steps": _range([result.steps for result in results], "{:,}"),
-        "selected step": _range([result.selected_step for result in results], "{:,}"),
-        "stopped because": _joined([result.stopped_because for result in results]),
-        "wall time, s": _range([result.wall_s for result in results], "{:.0f}"),
+        "layer": joined([model.get("layer") for model in models]),
+        "layers": value_range([model.get("num_layers") for model in models], "{:g}"),
+        "dim": value_range([model.get("dim") for model in models], "{:g}"),
+        "ff dim": value_range([model.get("ff_dim") for model in models], "{:g}"),
+        "heads": value_range([each.get("num_heads") for each in options], "{:g}"),
+        "options": joined([_options(each) for each in options]),
+        "lr": value_range([training.get("lr") for training in trainings], "{:g}"),
+        "batch": value_range([training.get("batch_size") for training in trainings], "{:g}"),
+        "parameters": value_range([result.num_parameters for result in results], "{:,}"),
+        "steps": value_range([result.steps for result in results], "{:,}"),
+        "selected step": value_range([result.selected_step for result in results], "{:,}"),
+        "stopped because": joined([result.stopped_because for result in results]),
+        "wall time, s": value_range([result.wall_s for result in results], "{:.0f}"),
     }
 
 
@@ -235,7 +235,7 @@ def _options(options: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{name} {options[name]}" for name in options if name != "num_heads") or None
 
 
-def _range(values: Iterable[Any], form: str) -> str:
+def value_range(values: Iterable[Any], form: str) -> str:
     numbers = [value for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if not numbers:
         return "–"
@@ -243,6 +243,6 @@ def _range(values: Iterable[Any], form: str) -> str:
     return low if low == high else f"{low} – {high}"
 
 
-def _joined(values: Iterable[Any]) -> str:
+def joined(values: Iterable[Any]) -> str:
     texts = [str(value) for value in values if value is not None]
     return "; ".join(dict.fromkeys(texts)) or "–"
