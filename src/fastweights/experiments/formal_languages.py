@@ -47,6 +47,8 @@ LANGUAGE_SETTINGS: dict[str, dict[str, Any]] = {
 
 # Laid over both, by (language, model): what tuning found. See results/formal-languages/tuning.md.
 TUNED: dict[tuple[str, str], dict[str, Any]] = {
+    ("aa_star", "e_lstm"): {"training": {"lr": 1e-3, "max_steps": 6000, "patience": 40}},
+    ("abab_star", "e_lstm"): {"training": {"lr": 1e-3, "max_steps": 6000, "patience": 40}},
     ("aa_star", "srwm"): {"training": {"lr": 1e-2}},
     ("abab_star", "srwm"): {"training": {"lr": 2e-2}},
     ("shuffle_2", "lstm"): {"training": {"lr": 2e-2}},
