@@ -6,9 +6,14 @@ import torch
 import torch.nn.functional as F
 
 from fastweights.models.associative_memory import AssociativeMemory
+from fastweights.ops.clamped_delta_rule import clamped_delta_rule_recurrent
 from fastweights.ops.delta_rule import delta_rule_recurrent
 from fastweights.ops.feature_maps import dpfp, sum_normalize
 from fastweights.ops.linear_attention import linear_attention_recurrent
+from fastweights.ops.normalized_delta_rule import (
+    NORMALIZER_EPS,
+    normalized_delta_rule_recurrent,
+)
 from fastweights.tasks.retrieval import ask_all, draw_pairs
 
 S, T = 6, 9
@@ -35,7 +40,7 @@ def batch() -> tuple[torch.Tensor, ...]:
     return keys, values, ask_all(keys, values, S).queries
 
 
-@pytest.mark.parametrize("rule", ["softmax", "sum", "delta"])
+@pytest.mark.parametrize("rule", ["softmax", "sum", "delta", "clamped_delta"])
 def test_reads_what_a_memory_written_step_by_step_holds(rule: str) -> None:
     model = make(rule)
     keys, values, queries = batch()
@@ -49,6 +54,11 @@ def test_reads_what_a_memory_written_step_by_step_holds(rule: str) -> None:
         if rule == "sum":
             _, state = linear_attention_recurrent(k[:, :, None], k[:, :, None], v[:, :, None])
             want = q @ state.memory[:, 0] / ((q * state.key_sum).sum(-1, keepdim=True) + 1e-6)
+        elif rule == "clamped_delta":
+            beta = model.to_beta(torch.cat([v, stored], -1)).sigmoid()
+            k, v = k[:, :, None], v[:, :, None]
+            _, memory = clamped_delta_rule_recurrent(k, k, v, beta)
+            want = F.layer_norm(q @ memory[:, 0], (S,))
         else:
             k, q = sum_normalize(k), sum_normalize(q)
             beta = model.to_beta(torch.cat([v, stored], -1)).sigmoid()
@@ -84,3 +94,15 @@ def test_one_pair_is_read_exactly_by_its_own_key() -> None:
     torch.testing.assert_close(
         read[0], F.one_hot(torch.tensor([5, 5]), S).double(), atol=1e-5, rtol=0
     )
+
+
+def test_the_delta_rule_with_attention_normalisation() -> None:
+    model = make("delta", feature_normalization=None, attention_normalizer=True)
+    keys, values, queries = batch()
+    stored, v = model.key_embedding[keys], F.one_hot(values, S).double()
+    k = dpfp(model.to_key(torch.cat([v, stored], -1)), 2)[:, :, None]
+    q = dpfp(model.to_query(model.key_embedding[queries]), 2)
+    beta = model.to_beta(torch.cat([v, stored], -1)).sigmoid()
+    _, state = normalized_delta_rule_recurrent(k, k, v[:, :, None], beta)
+    want = q @ state.memory[:, 0] / ((q * state.key_sum).sum(-1, keepdim=True) + NORMALIZER_EPS)
+    torch.testing.assert_close(model(keys, values, queries), want)

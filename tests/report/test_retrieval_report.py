@@ -64,7 +64,10 @@ def test_published_losses_are_all_there() -> None:
     losses = published_losses().values()
     assert len(losses) == 320
     assert sum(loss.counts for loss in losses) == 200
-    assert {loss.model for loss in losses} - MODELS.keys() == {"fwm_dpfp_1", "fwm_tanh"}
+    assert {loss.model for loss in losses} - MODELS.keys() == {
+        "clamped_delta_dpfp_1",
+        "clamped_delta_tanh",
+    }
     assert set(MODELS) - {loss.model for loss in losses} == {"sum_favor_128_scaled"}
     assert {loss.model for loss in losses} <= MEMORY_NAMES.keys()
     assert MODELS.keys() <= MEMORY_NAMES.keys()
@@ -78,7 +81,7 @@ def test_published_losses_of_the_paper() -> None:
     losses = published_losses()
     assert losses[1, 20, "sum_dpfp_1"][3:] == (100, 0.0007829439, 0.0007829439)
     assert losses[1, 600, "softmax"].loss == pytest.approx(0.0536, abs=5e-5)
-    assert losses[2, 200, "fwm_tanh"].loss == pytest.approx(96.9, abs=0.05)
+    assert losses[2, 200, "clamped_delta_tanh"].loss == pytest.approx(96.9, abs=0.05)
     assert math.isnan(losses[2, 200, "delta_favor_128"].loss)
     cut = losses[CUT_SHORT]
     assert cut.steps == 300
@@ -174,7 +177,7 @@ def test_shares_count_by_hand(study: Path) -> None:
     assert by_model[1, "sum_dpfp_1"] == Share(30, 1, 0)
     assert by_model[2, "sum_dpfp_1"].num_published == 10
     assert by_model[2, "delta_favor_64"].share == 1.0
-    assert by_model[2, "fwm_tanh"].share is None
+    assert by_model[2, "clamped_delta_tanh"].share is None
 
 
 def test_order_reports_what_is_reversed(study: Path) -> None:
@@ -321,8 +324,8 @@ def test_page_of_an_incomplete_study(study: Path) -> None:
     assert "**4 of 5 compared points agree (80.0 %)**" in page
     assert "| 1 | sum, DPFP-1 | 200 | 0.360 (0.3k) | 0.175 (2.5k) | 0.173 |" in page
     assert (
-        "Published, not run: delta, ELU+1; delta, DPFP-2; delta, FAVOR+ 128; FWM, DPFP-1; "
-        "FWM, tanh."
+        "Published, not run: delta, ELU+1; delta, DPFP-2; delta, FAVOR+ 128; "
+        "clamped delta, DPFP-1; clamped delta, tanh."
     ) in page
     assert "At 2 of 2 sizes the memories are in the published order." in page
     assert "- sum, DPFP-1, failed: disk full (repeated\\_40 seed 1)\n" in page
@@ -355,7 +358,7 @@ def test_complete_study_of_both_settings(tmp_path: Path) -> None:
         else:
             write_memory(tmp_path, cell.task, cell.model, 1.04 * known.loss if known else 0.3)
     page, data = report_of(tmp_path)
-    assert "**13 of 13 compared points agree (100.0 %)**" in page
+    assert "**15 of 15 compared points agree (100.0 %)**" in page
     assert all(order["reversed_pairs"] == [] for order in data["orders"])
     assert "delta, DPFP-2 at S = 100 in setting 2 was cut after 300 steps; the point" in page
     assert len(data["orders"]) == 3

@@ -28,6 +28,8 @@ MODELS: dict[str, dict[str, Any]] = {
     **{
         f"delta_dpfp_{nu}": {"rule": "delta", "feature_map": "dpfp", "dpfp_nu": nu} for nu in (1, 2)
     },
+    "clamped_delta_dpfp_1": {"rule": "clamped_delta", "feature_map": "dpfp"},
+    "clamped_delta_tanh": {"rule": "clamped_delta", "feature_map": "tanh"},
     # As published, without the temperature with which the features estimate softmax attention.
     **{
         f"{rule}_favor_{m}": {
@@ -44,6 +46,12 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
+# Laid over every cell of a model.
+MODEL_SETTINGS: dict[str, dict[str, Any]] = {
+    "clamped_delta_tanh": {"training": {"lr": 1e-4, "batch_size": 128}},
+}
+
+
 def config(task: str, model: str, seed: int, overrides: Mapping[str, Any]) -> RunConfig:
     """One run of the grid, with the published evaluation unless the overrides say strict."""
     values = {
@@ -56,6 +64,7 @@ def config(task: str, model: str, seed: int, overrides: Mapping[str, Any]) -> Ru
         "protocol": "published",
         "seed": seed,
     }
+    values = merge(values, MODEL_SETTINGS.get(model, {}))
     return parse_config(merge(values, overrides)).resolved()
 
 
@@ -63,8 +72,8 @@ def belongs(task: str, model: str) -> bool:
     """The published grid: setting 1 has no delta rule, setting 2 of the others the sum with
     DPFP-1."""
     if task.startswith(UNIQUE):
-        return not model.startswith("delta")
-    return model.startswith("delta") or model == "sum_dpfp_1"
+        return not model.startswith(("delta", "clamped"))
+    return model.startswith(("delta", "clamped")) or model == "sum_dpfp_1"
 
 
 RETRIEVAL = Experiment(
@@ -76,7 +85,7 @@ RETRIEVAL = Experiment(
     belongs=belongs,
     quick=Quick(
         tuple(f"{kind}_{S}" for kind in (UNIQUE, REPEATED) for S in QUICK_SIZES),
-        tuple(name for name in MODELS if "favor" not in name),
+        tuple(name for name in MODELS if "favor" not in name and "clamped" not in name),
         {"training": {"max_steps": 1500}},
     ),
 )

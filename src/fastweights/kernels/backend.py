@@ -8,6 +8,7 @@ import torch
 Backend = Literal["auto", "torch", "cpu", "triton"]
 
 CPU_OPS = (
+    "clamped_delta_rule",
     "delta_rule",
     "dpfp_similarity",
     "e_lstm",

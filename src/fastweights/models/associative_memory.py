@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName
 from fastweights.layers.initialization import linear, normal
+from fastweights.ops.clamped_delta_rule import clamped_delta_rule
 from fastweights.ops.delta_rule import delta_rule_weights
 from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.linear_attention import linear_attention_weights, normalize_weights
+from fastweights.ops.normalized_delta_rule import normalized_delta_rule_weights
 
-Rule = Literal["softmax", "sum", "delta"]
+Rule = Literal["softmax", "sum", "delta", "clamped_delta"]
 
 
 class AssociativeMemory(nn.Module):
@@ -32,10 +34,12 @@ class AssociativeMemory(nn.Module):
 
     Args:
         num_keys: S.
-        rule: `softmax` attention (scale 1/sqrt(head_dim), no feature map), `sum` or `delta`.
+        rule: `softmax` attention (scale 1/sqrt(head_dim), no feature map), `sum`, `delta` or
+            `clamped_delta` (see `fastweights.ops`). What the last one reads goes through a
+            LayerNorm without parameters, as in the official code: so it cannot be a unit vector.
         feature_map, feature_normalization, dpfp_nu, num_random_features, favor_temperature,
             favor_redraw: see `fastweights.layers.feature_map.FeatureMap`.
-        attention_normalizer: divide what is read by the sum of its weights; `sum` only.
+        attention_normalizer: divide what is read by the sum of its weights; `sum` and `delta`.
         head_dim: width of keys and queries before the feature map.
         generator: of the initial weights; PyTorch's default one if None.
     """
@@ -55,8 +59,8 @@ class AssociativeMemory(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if rule == "delta" and attention_normalizer:
-            raise ValueError("attention_normalizer: the delta rule has none here")
+        if rule == "clamped_delta" and attention_normalizer:
+            raise ValueError("attention_normalizer: the clamped delta rule has none")
         self.num_keys, self.rule, self.head_dim = num_keys, rule, head_dim
         self.attention_normalizer = bool(attention_normalizer)
         width = int(2.2 * num_keys)
@@ -69,7 +73,7 @@ class AssociativeMemory(nn.Module):
             else:
                 bound = 1 / math.sqrt(head_dim)
                 nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-        if rule == "delta":
+        if rule in ("delta", "clamped_delta"):
             self.to_beta = linear(num_keys + width, 1, bias=True, generator=generator)
         if rule != "softmax":
             self.feature_map = FeatureMap(
@@ -85,7 +89,8 @@ class AssociativeMemory(nn.Module):
 
     def weights(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
         """How much of each stored value each query reads: keys, values [B, T] and queries [B, M],
-        numbers in 0 .. S - 1, -> [B, M, T]."""
+        numbers in 0 .. S - 1, -> [B, M, T]. Not for the clamped delta rule, whose weights depend on
+        the values."""
         q = F.embedding(queries, self.to_query(self.key_embedding))
         k = self._stored(keys, values, self.to_key)
         if self.rule == "softmax":
@@ -99,13 +104,26 @@ class AssociativeMemory(nn.Module):
         if self.rule == "sum":
             return linear_attention_weights(q, k, normalize=self.attention_normalizer)[:, 0]
         beta = self._stored(keys, values, self.to_beta).sigmoid()
+        if self.attention_normalizer:
+            return normalized_delta_rule_weights(q, k, beta)[:, 0]
         return delta_rule_weights(q, k, beta)[:, 0]
 
     def forward(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
         """What each query reads, a mixture of unit vectors: [B, M, S]."""
+        if self.rule == "clamped_delta":
+            return self._read_clamped(keys, values, queries)
         weights = self.weights(keys, values, queries)
         read = weights.new_zeros(*queries.shape, self.num_keys)
         return read.scatter_add(-1, values[:, None].expand_as(weights), weights)
+
+    def _read_clamped(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
+        self.feature_map.redraw_directions()
+        k = self.feature_map(self._stored(keys, values, self.to_key))[:, :, None]
+        beta = self._stored(keys, values, self.to_beta).sigmoid()
+        v = F.one_hot(values, self.num_keys).to(k.dtype)[:, :, None]
+        _, memory = clamped_delta_rule(k, k, v, beta)
+        q = self.feature_map(F.embedding(queries, self.to_query(self.key_embedding)))
+        return F.layer_norm(q @ memory[:, 0].to(q.dtype), (self.num_keys,))
 
     def _stored(self, keys: Tensor, values: Tensor, layer: nn.Linear) -> Tensor:
         """layer([v; e]) at every position: a sum of one row for the value and one for the key."""

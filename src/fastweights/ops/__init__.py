@@ -1,5 +1,10 @@
 """The mathematics: pure functions on tensors, one rule a file."""
 
+from fastweights.ops.clamped_delta_rule import (
+    clamped_delta_rule,
+    clamped_delta_rule_recurrent,
+    clamped_delta_rule_step,
+)
 from fastweights.ops.delta_rule import (
     delta_rule,
     delta_rule_chunk,
@@ -28,6 +33,13 @@ from fastweights.ops.linear_attention import (
     linear_attention_weights,
 )
 from fastweights.ops.lstm import LSTMState, LSTMWeights, lstm, lstm_recurrent, lstm_step
+from fastweights.ops.normalized_delta_rule import (
+    NormalizedDeltaRuleState,
+    normalized_delta_rule,
+    normalized_delta_rule_recurrent,
+    normalized_delta_rule_step,
+    normalized_delta_rule_weights,
+)
 from fastweights.ops.recurrent_delta import (
     RecurrentDeltaState,
     recurrent_delta,
@@ -51,9 +63,13 @@ __all__ = [
     "LSTMState",
     "LSTMWeights",
     "LinearAttentionState",
+    "NormalizedDeltaRuleState",
     "RecurrentDeltaState",
     "SelfReferenceState",
     "SoftmaxAttentionState",
+    "clamped_delta_rule",
+    "clamped_delta_rule_recurrent",
+    "clamped_delta_rule_step",
     "delta_rule",
     "delta_rule_chunk",
     "delta_rule_recurrent",
@@ -76,6 +92,10 @@ __all__ = [
     "lstm",
     "lstm_recurrent",
     "lstm_step",
+    "normalized_delta_rule",
+    "normalized_delta_rule_recurrent",
+    "normalized_delta_rule_step",
+    "normalized_delta_rule_weights",
     "recurrent_delta",
     "recurrent_delta_recurrent",
     "recurrent_delta_step",

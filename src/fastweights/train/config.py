@@ -197,7 +197,7 @@ class AssociativeMemoryConfig(Frozen):
     """One memory that stores key-value pairs, and the maps that make keys and queries of tokens."""
 
     kind: Literal["associative_memory"] = "associative_memory"
-    rule: Literal["softmax", "sum", "delta"] = Field(
+    rule: Literal["softmax", "sum", "delta", "clamped_delta"] = Field(
         default="delta", description="how the memory is written and read"
     )
     feature_map: str = Field(

@@ -24,10 +24,10 @@ MEMORY_NAMES: dict[str, str] = {
     "delta_dpfp_2": "delta, DPFP-2",
     "delta_favor_64": "delta, FAVOR+ 64",
     "delta_favor_128": "delta, FAVOR+ 128",
-    "fwm_dpfp_1": "FWM, DPFP-1",
-    "fwm_tanh": "FWM, tanh",
+    "clamped_delta_dpfp_1": "clamped delta, DPFP-1",
+    "clamped_delta_tanh": "clamped delta, tanh",
 }
-"""In the order of the tables. FWM: the update rule of Schlag et al. (ICLR 2021)."""
+"""In the order of the tables. Clamped delta: the update rule of Schlag et al. (ICLR 2021)."""
 
 
 def memory_name(key: str) -> Name:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from fastweights.report.names import in_order
 from fastweights.report.retrieval.memory import MEMORY_NAMES
 
-TANH = "fwm_tanh"
+TANH = "clamped_delta_tanh"
 CUT_SHORT = (2, 100, "delta_dpfp_2")
 """This run's log ends after 300 steps, long before the run would have stopped."""
 

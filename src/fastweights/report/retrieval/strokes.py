@@ -29,8 +29,8 @@ _KNOWN = {
     "delta_dpfp_2": Stroke("#0072B2", "#005a8c", "P"),
     "delta_favor_64": Stroke("#CC79A7", "#9c4876", "v"),
     "delta_favor_128": Stroke("#D55E00", "#a84a00", "s"),
-    "fwm_dpfp_1": Stroke("#000000", "#000000", "o"),
-    "fwm_tanh": Stroke("#8a8a8a", "#5f5f5f", "h"),
+    "clamped_delta_dpfp_1": Stroke("#000000", "#000000", "o"),
+    "clamped_delta_tanh": Stroke("#8a8a8a", "#5f5f5f", "h"),
 }
 
 

@@ -28,7 +28,7 @@ def agreement_parts(study: RetrievalStudy) -> list[str]:
         f"A point agrees if our mean loss is within {100 * RELATIVE:g} % of the published one or "
         f"within {ABSOLUTE:g}, or if both diverged. The last line leaves out FAVOR+, which draws "
         "new features at every evaluation and whose normaliser underflows, and the tanh baseline; "
-        "the older rule FWM counts there with DPFP-1."
+        "the clamped delta rule counts there with DPFP-1."
     )
     head = "No point can be compared."
     if total.share is not None:
