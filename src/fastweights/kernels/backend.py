@@ -10,6 +10,7 @@ Backend = Literal["auto", "torch", "cpu", "triton"]
 CPU_OPS = (
     "clamped_delta_rule",
     "delta_rule",
+    "delta_rule_weights",
     "dpfp_similarity",
     "e_lstm",
     "linear_attention",

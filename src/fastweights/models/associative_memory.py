@@ -17,6 +17,9 @@ from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.linear_attention import linear_attention_weights, normalize_weights
 from fastweights.ops.normalized_delta_rule import normalized_delta_rule_weights
 
+SMALLEST_SUM = 1e-12
+"""Features that add up to less are divided by this, as in `fastweights.ops.sum_normalize`."""
+
 Rule = Literal["softmax", "sum", "delta", "clamped_delta"]
 
 
@@ -100,13 +103,14 @@ class AssociativeMemory(nn.Module):
             weights = dpfp_similarity(q, k, phi.dpfp_nu)
             return normalize_weights(weights) if self.attention_normalizer else weights
         phi.redraw_directions()
+        if self.rule == "delta" and not self.attention_normalizer:
+            beta = self._stored(keys, values, self.to_beta).sigmoid()
+            return self._delta_weights(q, k, beta)
         q, k = phi(q)[:, :, None], phi(k)[:, :, None]
         if self.rule == "sum":
             return linear_attention_weights(q, k, normalize=self.attention_normalizer)[:, 0]
         beta = self._stored(keys, values, self.to_beta).sigmoid()
-        if self.attention_normalizer:
-            return normalized_delta_rule_weights(q, k, beta)[:, 0]
-        return delta_rule_weights(q, k, beta)[:, 0]
+        return normalized_delta_rule_weights(q, k, beta)[:, 0]
 
     def forward(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
         """What each query reads, a mixture of unit vectors: [B, M, S]."""
@@ -115,6 +119,18 @@ class AssociativeMemory(nn.Module):
         weights = self.weights(keys, values, queries)
         read = weights.new_zeros(*queries.shape, self.num_keys)
         return read.scatter_add(-1, values[:, None].expand_as(weights), weights)
+
+    def _delta_weights(self, q: Tensor, k: Tensor, beta: Tensor) -> Tensor:
+        """Keys divided by their sum s at strength beta are keys at strength beta / s^2 whose values
+        are multiplied by s: the features themselves need not be divided."""
+        phi = self.feature_map
+        q, k = phi.map(q), phi.map(k)
+        if phi.normalization == "none":
+            return delta_rule_weights(q[:, :, None], k[:, :, None], beta)[:, 0]
+        of_query, of_key = (x.sum(-1).clamp(min=SMALLEST_SUM) for x in (q, k))
+        strength = beta / of_key.square()[..., None]
+        weights = delta_rule_weights(q[:, :, None], k[:, :, None], strength)[:, 0]
+        return weights * of_key[:, None] / of_query[..., None]
 
     def _read_clamped(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
         self.feature_map.redraw_directions()
