@@ -102,3 +102,36 @@ def test_pairs_of_a_retrieval_model() -> None:
             want = read[i, values[i]] / read[i].norm()
             torch.testing.assert_close(got[i, t], want)
     assert got[1, 0].isnan() and got[2, :2].isnan().all()
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("layer", ["delta_net", "linear_transformer", "srwm", "softmax_attention"])
+def test_a_convolution_does_not_hide_the_memory(layer: str, generator: torch.Generator) -> None:
+    """The map of the layer behind it, for what the convolution lets it see."""
+    config = SequenceModelConfig(layer=layer, dim=8, ff_dim=8, convolution_size=3)
+    model = build_model(config, 4, 3, generator)
+    inputs = torch.randint(4, (5,), generator=generator)
+    maps = recall_of_model(model, inputs)
+    assert [one.title for one in maps] == [f"block 1, head {n}" for n in (1, 2, 3, 4)]
+    convolution = model.blocks[0].layer
+    seen: list[torch.Tensor] = []
+    with convolution.layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])):
+        model(inputs[None])
+    memory, state = convolution.layer, convolution.layer.initial_state(1)
+    states, written = [], []
+    for t in range(5):
+        written.append(memory.association(seen[0][:, t], state))
+        state = memory(seen[0][:, t : t + 1], state)[1]
+        states.append(state)
+    for i, (key, value) in enumerate(written):
+        for t in range(i, 5):
+            read = memory.recall(key[:, None], states[t])[:, 0]
+            want = cosine_similarity(read, value, dim=-1)[0]
+            got = torch.stack([one.similarity[i, t] for one in maps])
+            torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+
+
+def test_an_lstm_behind_a_convolution_keeps_no_associations() -> None:
+    config = SequenceModelConfig(layer="lstm", dim=8, convolution_size=3)
+    with pytest.raises(ValueError, match="LSTM keeps no associations: no memory to show"):
+        recall_of_model(build_model(config, 5, 3), inputs())

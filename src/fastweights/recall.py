@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, one_hot
 
-from fastweights.layers.layer import AssociativeLayer
+from fastweights.layers.layer import AssociativeLayer, SequenceLayer
+from fastweights.layers.short_convolution import ShortConvolution, ShortConvolutionState
 from fastweights.models.block import Block
 from fastweights.models.sequence_model import SequenceModel
 
@@ -28,10 +29,7 @@ def recall_of_model(model: SequenceModel, inputs: Tensor) -> list[RecallMap]:
 
     Raises ValueError where a layer keeps no associations (LSTM and e-LSTM).
     """
-    layers = [cast(Block, block).layer for block in model.blocks]
-    for layer in layers:
-        if not isinstance(layer, AssociativeLayer):
-            raise ValueError(f"{type(layer).__name__} keeps no associations: no memory to show")
+    layers = [_memory_of(cast(Block, block).layer) for block in model.blocks]
     writes: list[list[_Write]] = [[] for _ in layers]
     taken = [layer.register_forward_pre_hook(_note(writes[n])) for n, layer in enumerate(layers)]
     state: Any = None
@@ -47,10 +45,9 @@ def recall_of_model(model: SequenceModel, inputs: Tensor) -> list[RecallMap]:
             hook.remove()
     maps = []
     for number, layer in enumerate(layers):
-        assert isinstance(layer, AssociativeLayer)
         keys = torch.stack([write.key for write in writes[number]], 1)
         values = torch.stack([write.value for write in writes[number]], 1)
-        read = torch.cat([layer.recall(keys, after[number]) for after in states])
+        read = torch.cat([layer.recall(keys, _memory_state(after[number])) for after in states])
         maps += [
             RecallMap(f"block {number + 1}, head {head + 1}", similarity)
             for head, similarity in enumerate(_similarity(read, values[0]).unbind(-1))
@@ -72,6 +69,18 @@ def recall_of_pairs(model: nn.Module, keys: Tensor, values: Tensor, num_values: 
 class _Write(NamedTuple):
     key: Tensor
     value: Tensor
+
+
+def _memory_of(layer: SequenceLayer) -> AssociativeLayer:
+    """The layer itself, or the one behind a convolution."""
+    inner = layer.layer if isinstance(layer, ShortConvolution) else layer
+    if not isinstance(inner, AssociativeLayer):
+        raise ValueError(f"{type(inner).__name__} keeps no associations: no memory to show")
+    return inner
+
+
+def _memory_state(state: Any) -> Any:
+    return state.layer if isinstance(state, ShortConvolutionState) else state
 
 
 def _note(writes: list[_Write]) -> Any:

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.short_convolution import ShortConvolution
 from fastweights.models.menu import SEQUENCE_LAYERS
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -25,12 +27,15 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 DIM = 8
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=[*VARIANTS, *(f"{name}_convolved" for name in VARIANTS)])
 def layer(request: pytest.FixtureRequest, generator: torch.Generator) -> SequenceLayer:
     """In float64, so that two orders of the same sums agree to many digits."""
-    name, options = VARIANTS[request.param]
+    name, options = VARIANTS[request.param.removesuffix("_convolved")]
     options = {"num_heads": 2, **options} if "lstm" not in name else options
-    return SEQUENCE_LAYERS[name](DIM, **options, generator=generator).double()
+    layer = SEQUENCE_LAYERS[name](DIM, **options, generator=generator)
+    if request.param.endswith("_convolved"):
+        layer = ShortConvolution(layer, DIM, 3, generator)
+    return layer.double()
 
 
 def inputs(T: int, B: int = 3) -> torch.Tensor:
@@ -56,7 +61,7 @@ def test_pieces_equal_the_whole(layer, cuts):
         ys.append(y)
     want, want_state = layer(x)
     torch.testing.assert_close(torch.cat(ys, 1), want)
-    torch.testing.assert_close(tuple(state), tuple(want_state))
+    torch.testing.assert_close(tree_leaves(state), tree_leaves(want_state))
 
 
 def test_padding_after_a_sequence_changes_nothing_before(layer):
@@ -72,10 +77,10 @@ def test_sequences_of_a_batch_do_not_mix(layer):
 
 def test_gradients_reach_the_initial_state(layer):
     _, state = layer(inputs(T=4))
-    state = type(state)(*(part.detach().requires_grad_() for part in state))
+    state = tree_map(lambda part: part.detach().requires_grad_(), state)
     y, last = layer(inputs(T=3), state)
-    loss = y.square().sum() + sum(part.square().sum() for part in last)
-    for part in torch.autograd.grad(loss, state):
+    loss = y.square().sum() + sum(part.square().sum() for part in tree_leaves(last))
+    for part in torch.autograd.grad(loss, tree_leaves(state)):
         assert part.isfinite().all()
         assert part.abs().max() > 0
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from fastweights.layers.short_convolution import ShortConvolution
 from fastweights.models.block import ResidualBlock
 from fastweights.models.menu import SEQUENCE_LAYERS, build_model, layer_options
 from fastweights.train.config import SequenceModelConfig
@@ -47,6 +48,7 @@ def test_transformer_equals_pytorchs_encoder(num_layers, block):
         theirs.linear2.load_state_dict(block.feed_forward.down.state_dict())
     inputs = torch.randint(V, (2, 6), generator=torch.Generator().manual_seed(1))
     mask = nn.Transformer.generate_square_subsequent_mask(6)
+    assert model.output is not None
     want = model.output(oracle(model.embedding(inputs), mask=mask, is_causal=True))
     torch.testing.assert_close(model(inputs).logits, want)
 
@@ -64,6 +66,38 @@ def test_a_model_carries_its_state(layer):
         logits.append(output.logits)
     torch.testing.assert_close(torch.cat(logits, 1), whole.logits)
     assert whole.balance_loss.item() == 0
+
+
+def test_scores_at_chosen_positions_are_those_of_all(generator):
+    config = SequenceModelConfig(dim=8, ff_dim=8)
+    model = build_model(config, V, OUT, generator)
+    inputs = torch.randint(V, (3, 9), generator=generator)
+    at = torch.rand(3, 9, generator=generator) < 0.4
+    some, all_ = model(inputs, at=at), model(inputs)
+    torch.testing.assert_close(some.logits, all_.logits[at])
+    torch.testing.assert_close(some.state, all_.state)
+    assert model(inputs, at=torch.zeros_like(at)).logits.shape == (0, OUT)
+
+
+def test_a_convolution_stands_before_every_layer(generator):
+    """It draws its weights after the layer's own; without it nothing changes."""
+    config = SequenceModelConfig(layer="srwm", dim=8, num_layers=2, ff_dim=8, convolution_size=4)
+    model = build_model(config, V, OUT, torch.Generator().manual_seed(0))
+    plain = build_model(
+        config.model_copy(update={"convolution_size": None}),
+        V,
+        OUT,
+        torch.Generator().manual_seed(0),
+    )
+    for block in model.blocks:
+        assert isinstance(block.layer, ShortConvolution)
+        assert type(block.layer.layer) is type(plain.blocks[0].layer)
+        assert block.layer.size == 4
+    first = plain.blocks[0].layer.state_dict()
+    torch.testing.assert_close(model.blocks[0].layer.layer.state_dict(), first, rtol=0, atol=0)
+    inputs = torch.randint(V, (2, 9), generator=generator)
+    whole, first = model(inputs), model(inputs[:, :2])
+    torch.testing.assert_close(model(inputs[:, 2:], first.state).logits, whole.logits[:, 2:])
 
 
 def test_placements(generator):
@@ -93,6 +127,21 @@ def test_one_hot_embedding_is_fixed(generator):
     assert not model.embedding.weight.requires_grad
     with pytest.raises(ValueError, match="needs vocab_size <= dim, got 3 > 2"):
         build_model(config.model_copy(update={"dim": 2}), V, OUT, generator)
+
+
+def test_tied_embedding_is_the_output_weight(generator):
+    config = SequenceModelConfig(layer="delta_net", dim=64, ff_dim=8, embedding="tied")
+    model = build_model(config, 50, 50, generator)
+    torch.testing.assert_close(model.embedding.weight.std(), torch.tensor(1 / 8), rtol=0.05, atol=0)
+    inputs = torch.randint(50, (2, 5), generator=generator)
+    before = model(inputs).logits
+    read = []
+    with model.final_norm.register_forward_hook(lambda _, __, x: read.append(x)):
+        torch.testing.assert_close(model(inputs).logits, before)
+    torch.testing.assert_close(before, read[0] @ model.embedding.weight.mT)
+    assert not any(name.startswith("output") for name in model.state_dict())
+    with pytest.raises(ValueError, match="needs as many outputs as inputs, got 3 and 50"):
+        build_model(config, 50, 3, generator)
 
 
 def test_options_are_resolved_and_converted():

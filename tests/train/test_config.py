@@ -37,7 +37,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"model": {"embedding": "lernd"}},
-        "model.embedding: must be 'learned' or 'one_hot', got 'lernd'; did you mean 'learned'?",
+        "model.embedding: must be 'learned', 'one_hot' or 'tied', got 'lernd'; did you mean "
+        "'learned'?",
     ),
     (
         {"task": {"kind": "regx"}},

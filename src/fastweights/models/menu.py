@@ -14,6 +14,7 @@ from fastweights.layers.layer import SequenceLayer
 from fastweights.layers.linear_transformer import LinearTransformer
 from fastweights.layers.lstm import LSTM
 from fastweights.layers.recurrent_delta_net import RecurrentDeltaNet
+from fastweights.layers.short_convolution import ShortConvolution
 from fastweights.layers.softmax_attention import SoftmaxAttention
 from fastweights.layers.srwm import SRWM
 from fastweights.models.block import (
@@ -60,6 +61,8 @@ class ModelSettings(Protocol):
     def layer(self) -> str: ...
     @property
     def layer_options(self) -> Mapping[str, Any]: ...
+    @property
+    def convolution_size(self) -> int | None: ...
     @property
     def block(self) -> str | None: ...
     @property
@@ -123,6 +126,8 @@ def build_model(
     blocks: list[Block] = []
     for _ in range(settings.num_layers):
         layer = SEQUENCE_LAYERS[settings.layer](dim, **options, generator=generator)
+        if settings.convolution_size is not None:
+            layer = ShortConvolution(layer, dim, settings.convolution_size, generator)
         if block == "plain":
             blocks.append(PlainBlock(layer, dropout))
             continue

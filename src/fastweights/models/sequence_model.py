@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastweights.layers.initialization import linear
 from fastweights.models.block import Block
 
-Embedding = Literal["learned", "one_hot"]
+Embedding = Literal["learned", "one_hot", "tied"]
 
 
 class SequenceOutput(NamedTuple):
-    logits: Tensor  # [B, T, num_outputs]
+    logits: Tensor  # [B, T, num_outputs], or [N, num_outputs] at N chosen positions
     state: tuple[Any, ...]  # one layer state a block
     balance_loss: Tensor  # scalar, summed over the feed-forward layers
 
@@ -31,6 +32,8 @@ class SequenceModel(nn.Module):
         embedding: `learned`, drawn from N(0, 1), or `one_hot`: token i is the i-th unit vector of
             width dim, which needs vocab_size <= dim. Both are as wide as the model; the published
             LSTMs could have an embedding of another width, and one-hot input without the zeros.
+            `tied`: drawn from N(0, 1/dim), and the output layer's weight, too, without a bias; it
+            needs num_outputs == vocab_size.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
@@ -52,20 +55,32 @@ class SequenceModel(nn.Module):
                 )
             self.embedding = nn.Embedding.from_pretrained(torch.eye(vocab_size, dim))
         else:
-            weight = torch.empty(vocab_size, dim)
-            self.embedding = nn.Embedding.from_pretrained(
-                nn.init.normal_(weight, generator=generator), freeze=False
-            )
+            std = dim**-0.5 if embedding == "tied" else 1.0
+            weight = nn.init.normal_(torch.empty(vocab_size, dim), std=std, generator=generator)
+            self.embedding = nn.Embedding.from_pretrained(weight, freeze=False)
         self.blocks = nn.ModuleList(blocks)
         self.final_norm = nn.LayerNorm(dim) if final_norm else nn.Identity()
-        self.output = linear(dim, num_outputs, bias=True, generator=generator)
+        self.output: nn.Linear | None = None
+        if embedding != "tied":
+            self.output = linear(dim, num_outputs, bias=True, generator=generator)
+        elif num_outputs != vocab_size:
+            raise ValueError(
+                f"embedding='tied' needs as many outputs as inputs, got {num_outputs} and "
+                f"{vocab_size}"
+            )
 
     def initial_state(self, batch_size: int) -> tuple[Any, ...]:
         layers = (cast(Block, block).layer for block in self.blocks)
         return tuple(layer.initial_state(batch_size) for layer in layers)
 
-    def forward(self, inputs: Tensor, state: Sequence[Any] | None = None) -> SequenceOutput:
-        """`inputs [B, T]`, token numbers, and the state that an earlier call returned."""
+    def forward(
+        self, inputs: Tensor, state: Sequence[Any] | None = None, at: Tensor | None = None
+    ) -> SequenceOutput:
+        """`inputs [B, T]`, token numbers, and the state that an earlier call returned.
+
+        With `at [B, T]`, there are scores only where it is True, row by row: with many classes the
+        output layer takes most of the time.
+        """
         x = self.embedding(inputs)
         balance_loss = torch.zeros((), device=x.device)
         states = []
@@ -73,4 +88,6 @@ class SequenceModel(nn.Module):
             x, block_state, block_loss = block(x, None if state is None else state[number])
             states.append(block_state)
             balance_loss = balance_loss + block_loss
-        return SequenceOutput(self.output(self.final_norm(x)), tuple(states), balance_loss)
+        x = self.final_norm(x if at is None else x[at])
+        logits = F.linear(x, self.embedding.weight) if self.output is None else self.output(x)
+        return SequenceOutput(logits, tuple(states), balance_loss)

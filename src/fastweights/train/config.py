@@ -183,12 +183,19 @@ class SequenceModelConfig(Frozen):
     ff_dim: int = Field(
         default=64, gt=0, description="hidden width of the feed-forward part; block plain has none"
     )
+    convolution_size: int | None = Field(
+        default=None,
+        gt=0,
+        description="inputs that a short convolution before each layer sees, null: none "
+        "(default: null)",
+    )
     block: str | None = Field(
         default=None,
         description="placement of norm and residual (default: the one published for the layer)",
     )
-    embedding: Literal["learned", "one_hot"] = Field(
-        default="learned", description="input embedding"
+    embedding: Literal["learned", "one_hot", "tied"] = Field(
+        default="learned",
+        description="input embedding; tied: it is the output layer's weight, too",
     )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout probability")
 
