@@ -302,6 +302,9 @@ def test_folders_that_are_no_runs(trained: tuple[Path, dict[str, Any]], tmp_path
     (tmp_path / "task.json").write_text((trained[0] / "task.json").read_text())
     with pytest.raises(ValueError, match=r"the weights do not fit config\.yaml: .*size mismatch"):
         load_run(tmp_path)
+    (tmp_path / "config.yaml").write_text("task: {kind: recall}")
+    with pytest.raises(ValueError, match="holds a recall run: it knows no strings"):
+        load_run(tmp_path)
     (tmp_path / "config.yaml").write_text("model: 3")
     with pytest.raises(ConfigError, match="model: must be key: value pairs, got 3"):
         load_run(tmp_path)

@@ -90,14 +90,14 @@ def load_run(
     """The model of a run folder. Reads nothing else.
 
     `device` auto is the GPU where there is one, else the CPU, whatever the run was trained on.
-    Raises ValueError (no run folder, a retrieval run, a layer that is not there any more),
+    Raises ValueError (no run folder, a run without strings, a layer that is not there any more),
     ConfigError (damaged configuration, no CUDA device), CheckpointError (none yet, damaged) and
     RunFolderError (no task.json, damaged).
     """
     place = find_device(device)
     run_folder = Path(run_folder)
     config = own_automaton(_config_of(run_folder), run_folder)
-    if not isinstance(config.model, SequenceModelConfig):
+    if not isinstance(config.model, SequenceModelConfig) or config.task.kind == "recall":
         raise ValueError(f"{run_folder}: holds a {config.task.kind} run: it knows no strings")
     weights = Checkpoints(run_folder).load(checkpoint)
     task, symbols, labels = read_task(run_folder)

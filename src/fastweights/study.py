@@ -142,8 +142,8 @@ def usable_cores() -> int:
 
 
 def last_metrics(run_folder: Path) -> tuple[int | None, float | None]:
-    """The latest step and the latest sequence accuracy (0 to 1) in the end of metrics.jsonl, None
-    where there is none."""
+    """The latest step and the latest accuracy (0 to 1; of sequences, where it is measured) in the
+    end of metrics.jsonl, None where there is none."""
     step = accuracy = None
     try:
         with (run_folder / "metrics.jsonl").open("rb") as file:
@@ -158,7 +158,7 @@ def last_metrics(run_folder: Path) -> tuple[int | None, float | None]:
             step = values["step"] if step is None else step
         except (ValueError, KeyError, TypeError):
             continue  # the first line is cut, the last may be unfinished
-        accuracy = values.get("sequence_accuracy")
+        accuracy = values.get("sequence_accuracy", values.get("accuracy"))
         if accuracy is not None:
             break
     return step, accuracy

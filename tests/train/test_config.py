@@ -42,8 +42,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"task": {"kind": "regx"}},
-        "task.kind: must be 'formal_language', 'regex', 'dfa', 'files', 'retrieval', got 'regx'; "
-        "did you mean 'regex'?",
+        "task.kind: must be 'formal_language', 'regex', 'dfa', 'files', 'retrieval', 'recall', got "
+        "'regx'; did you mean 'regex'?",
     ),
     ({"task": {"kind": "regex"}}, "task.pattern: is missing"),
     (

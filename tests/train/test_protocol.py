@@ -99,7 +99,7 @@ def test_without_epochs_only_steps_end_a_run(make_config: Callable[..., RunConfi
 
 def test_retrieval_stops_at_a_small_error(make_config: Callable[..., RunConfig]) -> None:
     config = make_config(training={"stop_loss": 0.01})
-    protocol = Protocol(config, None, "squared_error", has_accuracy=False, selects_last=True)
+    protocol = Protocol(config, None, "squared_error", accuracy_name=None, selects_last=True)
     score = protocol.score({"validation": {"squared_error": 0.005, "accuracy": 0.9}})
     assert score == Score(None, 0.005)
     assert protocol.stop(score, Selection()) == "squared_error below 0.01"

@@ -18,14 +18,21 @@ TASK_KINDS = {
     "path": "dfa",
     "folder": "files",
     "num_keys": "retrieval",
+    "vocab_size": "recall",
+    "tokens_per_pair": "recall",
+    "random_filler": "recall",
+    "lengths": "recall",
+    "test_lengths": "recall",
 }
-"""The field of a task that says by itself which kind of task it is."""
+"""The fields of a task that say by themselves which kind of task it is."""
 
-KINDS = tuple(TASK_KINDS.values())
+KINDS = tuple(dict.fromkeys(TASK_KINDS.values()))
 
 METAVARS = {
     "model.layer_options": "NAME=VALUE",
     "horizon_lengths": "N",
+    "task.lengths": "N",
+    "task.test_lengths": "N",
     "task.train_window": "N",
     "task.test_window": "N",
 }
@@ -68,12 +75,12 @@ class RunOptions:
             }
         task = values.get("task")
         if isinstance(task, dict) and "kind" not in task:
-            asked = [name for name in TASK_KINDS if name in task]
+            asked = {TASK_KINDS[name]: name for name in TASK_KINDS if name in task}
             if len(asked) > 1:
-                flags = [f"--{SHORT_TASK_NAMES.get(f'task.{name}', name)}" for name in asked]
+                flags = [_flag(f"task.{name}") for name in asked.values()]
                 raise ConfigError([f"{' and '.join(flags)} ask for different tasks: give one"])
             if asked:
-                task["kind"] = TASK_KINDS[asked[0]]
+                task["kind"] = next(iter(asked))
         return values
 
     def _add(self, place: Any, *flags: str, **settings: Any) -> None:
@@ -82,10 +89,10 @@ class RunOptions:
         dest = settings["dest"]
         if settings.get("help") == argparse.SUPPRESS:
             return  # `--model`, a whole group as JSON
-        short = SHORT_TASK_NAMES.get(dest, dest.rpartition(".")[2]).replace("_", "-")
+        short = _flag(dest)
         if "." in dest and not dest.endswith(".kind"):
-            flags = (f"--{short}", *flags)
-        self.names[short.replace("-", "_")] = dest
+            flags = (short, *flags)
+        self.names[short[2:].replace("-", "_")] = dest
         self._dests.append(dest)
         settings["help"] = _one_default(dest, settings.get("help") or "")
         settings["metavar"] = _metavar(dest, settings)
@@ -93,6 +100,11 @@ class RunOptions:
         if settings.get("action") == "append":
             settings.update(action="extend", nargs="*")
         place.add_argument(*flags, **settings)
+
+
+def _flag(dest: str) -> str:
+    """`task.num_keys` -> `--num-keys`."""
+    return "--" + SHORT_TASK_NAMES.get(dest, dest.rpartition(".")[2]).replace("_", "-")
 
 
 def option_names() -> dict[str, str]:

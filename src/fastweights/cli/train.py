@@ -66,7 +66,7 @@ def summary(result: dict[str, Any], folder: Path) -> list[str]:
         f"stopped because: {result['stopped_because']}",
         f"at step {result['selected_step']}: {scores}",
     ]
-    horizon = result.get("horizon")
+    horizon = result.get("horizon") or result.get("by_length")
     if horizon:
         lines.append(
             f"horizon: {horizon['longest_length']} (longest length with accuracy >= "
@@ -76,13 +76,20 @@ def summary(result: dict[str, Any], folder: Path) -> list[str]:
 
 
 def split_scores(result: dict[str, Any]) -> list[str]:
-    """`bin0 100.00 %`, or `test 0.0021` where a task has no sequence accuracy but an error."""
-    return [
-        f"{split} {100 * scores['sequence_accuracy']:.2f} %"
-        if "sequence_accuracy" in scores
-        else f"{split} squared error {scores['squared_error']:.4f}"
-        for split, scores in result["splits"].items()
-    ]
+    """`bin0 100.00 %`; `test squared error 0.0021` where that is what counts; `length 512 99.61 %`
+    where a run has an accuracy by length."""
+    found = []
+    for split, scores in result["splits"].items():
+        if "squared_error" in scores:
+            found.append(f"{split} squared error {scores['squared_error']:.4f}")
+        else:
+            accuracy = scores.get("sequence_accuracy", scores.get("accuracy"))
+            found.append(f"{split} {100 * accuracy:.2f} %")
+    measured = result.get("by_length")
+    if measured:
+        pairs = zip(measured["lengths"], measured["accuracy"], strict=True)
+        found += [f"length {length} {100 * accuracy:.2f} %" for length, accuracy in pairs]
+    return found
 
 
 def _run_folder(arguments: argparse.Namespace) -> tuple[Path, bool]:

@@ -54,6 +54,18 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         },
         "horizon_lengths": (),
     },
+    "recall": {
+        "model": {
+            "kind": "sequence",
+            "dim": 64,
+            "num_layers": 2,
+            "ff_dim": 128,
+            "convolution_size": 4,
+            "embedding": "tied",
+        },
+        "training": {"stop_loss": 1e-2},
+        "horizon_lengths": (),
+    },
 }
 
 
@@ -164,8 +176,60 @@ class RetrievalTask(Frozen):
     )
 
 
+Lengths = tuple[Annotated[int, Field(gt=0)], ...]
+
+
+class RecallTask(Frozen):
+    """Multi-query associative recall: every key is asked once. Arora et al. (2023)."""
+
+    kind: Literal["recall"] = "recall"
+    vocab_size: int = Field(
+        default=8192, gt=0, description="tokens: keys in the lower half, values in the upper"
+    )
+    tokens_per_pair: int = Field(
+        default=8, ge=4, description="a sequence has a pair for so many of its tokens"
+    )
+    random_filler: bool = Field(
+        default=True,
+        description="tokens between the queries: true: random ones, false: always the same",
+    )
+    lengths: Lengths = Field(
+        default=(64, 128, 256),
+        min_length=1,
+        description="of the training and validation sequences, in turn (default: 64 128 256)",
+    )
+    test_lengths: Lengths = Field(
+        default=(64, 128, 256, 512, 1024, 2048),
+        min_length=1,
+        description="of the test sequences (default: 64 128 256 512 1024 2048)",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("lengths", "test_lengths"):
+            lengths = getattr(self, name)
+            if list(lengths) != sorted(set(lengths)):
+                raise ValueError(f"{name}: must be ascending without repeats, got {lengths}")
+            if lengths[0] < self.tokens_per_pair:
+                raise ValueError(
+                    f"{name}: {lengths[0]} is too short for a pair, with tokens_per_pair "
+                    f"{self.tokens_per_pair}"
+                )
+        most = max(*self.lengths, *self.test_lengths) // self.tokens_per_pair
+        if self.vocab_size < 2 * most + 2:
+            raise ValueError(
+                f"vocab_size: {most} pairs of different keys need {2 * most + 2}, "
+                f"got {self.vocab_size}"
+            )
+        return self
+
+    def num_pairs(self, length: int) -> int:
+        """Of a sequence."""
+        return length // self.tokens_per_pair
+
+
 Task = Annotated[
-    FormalLanguageTask | RegexTask | DfaTask | FilesTask | RetrievalTask,
+    FormalLanguageTask | RegexTask | DfaTask | FilesTask | RetrievalTask | RecallTask,
     Field(discriminator="kind"),
 ]
 
@@ -263,7 +327,12 @@ class TrainingConfig(Frozen):
         default=(0.9, 0.995), description="decay rates of Adam's averages (default: 0.9 0.995)"
     )
     eps: float = Field(default=1e-9, gt=0, description="Adam's term against division by zero")
-    batch_size: int = Field(default=64, gt=0, description="sequences a step")
+    batch_size: int = Field(
+        default=64,
+        gt=0,
+        description="sequences a step; recall: of the shortest length, of the others as many "
+        "tokens (default: 64)",
+    )
     max_steps: int | None = Field(
         default=None,
         gt=0,
@@ -294,7 +363,7 @@ class TrainingConfig(Frozen):
         default=1e-5,
         ge=0,
         description="strict: stop at validation accuracy 1.0 once nats per token are below this; "
-        "retrieval: once the squared error is",
+        "retrieval: once the squared error is; recall: once nats per query are",
     )
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest gradient norm, null: no clipping (default: null)"
@@ -327,7 +396,7 @@ class RunConfig(Frozen):
     num_threads: int | None = Field(
         default=None, gt=0, description="CPU threads, null: torch's own choice (default: null)"
     )
-    horizon_lengths: tuple[Annotated[int, Field(gt=0)], ...] = Field(
+    horizon_lengths: Lengths = Field(
         default=(50, 100, 150, 200, 300, 400, 500, 750, 1000),
         description="lengths at which the horizon is measured, ascending; none: no horizon "
         "(default: 50 100 150 200 300 400 500 750 1000)",
@@ -359,6 +428,8 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"model.kind: task {self.task.kind} needs {needed!r}, got {self.model.kind!r}"
             )
+        if isinstance(self.task, RecallTask) and self.protocol == "published":
+            raise ValueError("protocol: task recall knows 'strict' alone, got 'published'")
         variant = getattr(self.task, "variant", None)
         formal = not isinstance(self.task, RetrievalTask)
         if formal and variant == "published" and self.protocol == "strict":

@@ -7,14 +7,16 @@ import torch
 from fastweights.train.config import RunConfig
 from fastweights.train.formal import FormalLanguageProblem
 from fastweights.train.problem import Problem
+from fastweights.train.recall import RecallProblem
 from fastweights.train.retrieval import RetrievalProblem
 
-PROBLEMS: dict[str, type[FormalLanguageProblem] | type[RetrievalProblem]] = {
+PROBLEMS: dict[str, type[FormalLanguageProblem] | type[RetrievalProblem] | type[RecallProblem]] = {
     "formal_language": FormalLanguageProblem,
     "regex": FormalLanguageProblem,
     "dfa": FormalLanguageProblem,
     "files": FormalLanguageProblem,
     "retrieval": RetrievalProblem,
+    "recall": RecallProblem,
 }
 
 

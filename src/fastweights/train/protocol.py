@@ -57,7 +57,7 @@ class Protocol:
         config: the run.
         steps_per_epoch: None where there are no epochs.
         loss_name: of the loss among the scores.
-        has_accuracy: whether the scores have a sequence_accuracy.
+        accuracy_name: of the accuracy among the scores; None: there is none.
         selects_last: the last weights are selected, not the best.
     """
 
@@ -69,11 +69,11 @@ class Protocol:
         steps_per_epoch: int | None,
         loss_name: str = "nats_per_token",
         *,
-        has_accuracy: bool = True,
+        accuracy_name: str | None = "sequence_accuracy",
         selects_last: bool = False,
     ) -> None:
         training = config.training
-        self.loss_name, self.has_accuracy = loss_name, has_accuracy
+        self.loss_name, self.accuracy_name = loss_name, accuracy_name
         self.selects_last = selects_last
         self.evaluate_every = training.evaluate_every or 1
         self.steps_per_epoch = steps_per_epoch
@@ -98,9 +98,9 @@ class Protocol:
         """The mean over the splits; a loss that is not finite counts as infinite."""
         losses = [scores[name][self.loss_name] for name in self.splits]
         loss = math.inf if None in losses else sum(losses) / len(losses)
-        if not self.has_accuracy:
+        if self.accuracy_name is None:
             return Score(None, loss)
-        accuracies = [scores[name]["sequence_accuracy"] for name in self.splits]
+        accuracies = [scores[name][self.accuracy_name] for name in self.splits]
         return Score(sum(accuracies) / len(accuracies), loss)
 
     def stop(self, score: Score, selection: Selection) -> str | None:

@@ -53,7 +53,7 @@ class RetrievalProblem(Problem):
         self.published = config.task.variant == "published"
         self.length = train_length(self.task.num_keys, self.task.replacement)
         self.protocol = Protocol(
-            config, None, self.loss_name, has_accuracy=False, selects_last=self.published
+            config, None, self.loss_name, accuracy_name=None, selects_last=self.published
         )
 
     def build_model(self) -> nn.Module:
