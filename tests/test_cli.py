@@ -156,6 +156,18 @@ def test_version_and_no_command(call: Call) -> None:
             "train --out r --regex a --language parity",
             "--language and --regex ask for different tasks: give one",
         ),
+        (
+            "train --out r --num-keys 3 --test-lengths 64",
+            "--num-keys and --test-lengths ask for different tasks: give one",
+        ),
+        (
+            "train --out r --vocab-size 100",
+            "task.vocab_size: 256 pairs of different keys need 514, got 100",
+        ),
+        (
+            "train --out r --task.kind recall --protocol published",
+            "protocol: task recall knows 'strict' alone, got 'published'",
+        ),
         ("train --out r --resume s", "--resume s and --out r name different run folders"),
         ("study dmo --out s", "argument NAME: unknown study 'dmo'; did you mean 'demo'?"),
         ("study demo", "the following arguments are required: --out"),
@@ -166,7 +178,7 @@ def test_version_and_no_command(call: Call) -> None:
         (
             "study demo --out s --models deltanet",
             "argument --models: unknown model 'deltanet'; did you mean 'delta_net' or "
-            "'delta_net_0_2'?",
+            "'delta_net_0_2' or 'delta_net_conv'?",
         ),
         ("study demo --out s --seeds -1", "argument --seeds: must be >= 0, got -1"),
         ("study demo --out s --set lr", "--set: must be NAME=VALUE, got 'lr'"),
@@ -322,6 +334,14 @@ def test_flags_lie_over_the_file_and_the_file_over_the_defaults(
         ),
         ("--dfa a.yaml", {"task": {"kind": "dfa", "path": "a.yaml"}}),
         ("--files data", {"task": {"kind": "files", "folder": "data"}}),
+        ("--task.kind recall", {"task": {"kind": "recall"}}),
+        (
+            "--vocab-size 1024 --lengths 16 32 --convolution-size null",
+            {
+                "task": {"kind": "recall", "vocab_size": 1024, "lengths": [16, 32]},
+                "model": {"convolution_size": None},
+            },
+        ),
         (
             "--layer-options a=silu b=2 --layer-options c=2.5 d=true",
             {"model": {"layer_options": {"a": "silu", "b": 2, "c": 2.5, "d": True}}},

@@ -42,12 +42,14 @@ def _studies() -> list[str]:
 
 
 def _models() -> list[str]:
-    from fastweights.experiments import formal_languages, retrieval
+    from fastweights.experiments import formal_languages, recall, retrieval
 
+    menus = (formal_languages.MODELS, retrieval.MODELS, recall.MODELS)
     return _aligned(
         {
             name: " ".join(f"{key}={value}" for key, value in _flat(settings).items())
-            for name, settings in {**formal_languages.MODELS, **retrieval.MODELS}.items()
+            for menu in menus
+            for name, settings in menu.items()
         }
     )
 

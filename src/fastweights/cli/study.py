@@ -101,6 +101,8 @@ def _overrides(pairs: Sequence[str]) -> dict[str, Any]:
         (values.get("task"), "language", "--tasks"),
         (values.get("task"), "num_keys", "--tasks"),
         (values.get("task"), "replacement", "--tasks"),
+        (values.get("task"), "vocab_size", "--tasks"),
+        (values.get("task"), "random_filler", "--tasks"),
         (values.get("task"), "kind", "--tasks"),
         (values.get("model"), "layer", "--models"),
         (values.get("model"), "rule", "--models"),

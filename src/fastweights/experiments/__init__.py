@@ -2,10 +2,12 @@
 
 from fastweights.experiments.experiment import Experiment
 from fastweights.experiments.formal_languages import DEMO, FORMAL_LANGUAGES
+from fastweights.experiments.recall import RECALL
 from fastweights.experiments.retrieval import RETRIEVAL
 
 EXPERIMENTS: dict[str, Experiment] = {
     "demo": DEMO,
     "formal_languages": FORMAL_LANGUAGES,
     "retrieval": RETRIEVAL,
+    "recall": RECALL,
 }

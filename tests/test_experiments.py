@@ -1,0 +1,40 @@
+"""The grids of the experiments."""
+
+import pytest
+
+from fastweights.experiments import EXPERIMENTS
+from fastweights.models.menu import build_model
+from fastweights.train.config import ConfigError, SequenceModelConfig
+from fastweights.train.run_model import spelled_out
+
+
+def test_names_of_models_mean_one_thing() -> None:
+    """`list models` shows every name once; a short form of a study has the same models."""
+    studies = [study for name, study in EXPERIMENTS.items() if name != "demo"]
+    names = [name for study in studies for name in study.models]
+    assert len(names) == len(set(names))
+
+
+def test_recall_compares_memories_of_the_same_size() -> None:
+    cells = EXPERIMENTS["recall"].cells(seeds=[2])
+    assert len(cells) == 9
+    sizes = {}
+    for cell in cells:
+        config = spelled_out(cell.config)
+        assert config.task.kind == "recall" and config.seed == 2
+        filler = "_random" if config.task.random_filler else ""
+        assert cell.task == f"recall_{config.task.vocab_size}{filler}"
+        assert isinstance(config.model, SequenceModelConfig)
+        assert (config.model.embedding, config.model.convolution_size) == ("tied", 4)
+        state = build_model(config.model, 8, 8).initial_state(1)
+        if cell.model != "softmax_attention_conv":
+            sizes[cell.model] = [one.layer.memory.shape for one in state]
+    assert sizes["delta_net_conv"] == sizes["linear_transformer_conv"] == [(1, 1, 64, 64)] * 2
+    short = EXPERIMENTS["recall"].cells(quick=True, seeds=[1])
+    assert [cell.task for cell in short] == ["recall_1024"] * 3
+    assert {cell.config.training.max_steps for cell in short} == {1000}
+
+
+def test_recall_knows_no_published_protocol() -> None:
+    with pytest.raises(ConfigError, match="protocol: task recall knows 'strict' alone"):
+        EXPERIMENTS["recall"].cells(overrides={"protocol": "published"})
