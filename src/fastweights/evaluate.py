@@ -12,9 +12,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import nn
 
+from fastweights.memory_map import MemoryMap, map_of_model, map_of_pairs
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
-from fastweights.recall import RecallMap, recall_of_model, recall_of_pairs
 from fastweights.tasks.formal.encode import Vocabulary
 from fastweights.tasks.formal.language import Example, FormalLanguage
 from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
@@ -136,7 +136,7 @@ def evaluate_retrieval(run: LoadedRetrieval) -> dict[str, dict[str, Any]]:
     return found
 
 
-def recall_of_string(run: LoadedRun, string: Sequence[str]) -> list[RecallMap]:
+def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
     """What is left of the memory of each block and head after every symbol of a string.
 
     Raises ValueError for an empty string, an unknown symbol, or layers without associations.
@@ -145,15 +145,15 @@ def recall_of_string(run: LoadedRun, string: Sequence[str]) -> list[RecallMap]:
         raise ValueError("the string is empty")
     ids = torch.tensor(Vocabulary(run.symbols).encode(string), device=run.device)
     with _autocast(run):
-        return recall_of_model(cast(SequenceModel, run.model), ids)
+        return map_of_model(cast(SequenceModel, run.model), ids)
 
 
-def recall_of_retrieval(run: LoadedRetrieval) -> tuple[RecallMap, list[str]]:
+def memory_of_retrieval(run: LoadedRetrieval) -> tuple[MemoryMap, list[str]]:
     """The map of the first sequence of the strict validation set, and `key:value` of each pair."""
     problem = RetrievalProblem(run.config, run.device)
     keys, values = (x[0] for x in problem.validation_pairs())
     with _autocast(run):
-        found = recall_of_pairs(
+        found = map_of_pairs(
             run.model, keys.to(run.device), values.to(run.device), problem.task.num_keys
         )
     names = [f"{key}:{value}" for key, value in zip(keys.tolist(), values.tolist(), strict=True)]

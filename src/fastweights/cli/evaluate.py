@@ -13,7 +13,7 @@ from fastweights.experiments.formal_languages import LANGUAGES
 
 if TYPE_CHECKING:
     from fastweights.evaluate import LoadedRun
-    from fastweights.recall import RecallMap
+    from fastweights.memory_map import MemoryMap
 
 
 def add_options(parser: Parser) -> None:
@@ -101,11 +101,11 @@ def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(
                 f"--{name}: {arguments.run_folder} is a retrieval run, without strings"
             )
-    from fastweights.evaluate import evaluate_retrieval, load_retrieval, recall_of_retrieval
+    from fastweights.evaluate import evaluate_retrieval, load_retrieval, memory_of_retrieval
 
     loaded = load_retrieval(arguments.run_folder, arguments.checkpoint, arguments.device)
     if arguments.memory is not None:
-        found, names = recall_of_retrieval(loaded)
+        found, names = memory_of_retrieval(loaded)
         _draw([found], names, arguments.memory)
     return {
         "run": str(loaded.folder),
@@ -116,7 +116,7 @@ def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_formal(arguments: argparse.Namespace) -> dict[str, Any]:
-    from fastweights.evaluate import load_run, recall_of_string
+    from fastweights.evaluate import load_run, memory_of_string
     from fastweights.tasks.formal.files import split_symbols
 
     loaded = load_run(arguments.run_folder, arguments.checkpoint, arguments.device)
@@ -124,18 +124,18 @@ def _measure_formal(arguments: argparse.Namespace) -> dict[str, Any]:
         if arguments.string is None:
             raise ValueError("--memory needs the --string that the memory stores")
         symbols = split_symbols(arguments.string)
-        _draw(recall_of_string(loaded, symbols), symbols, arguments.memory)
+        _draw(memory_of_string(loaded, symbols), symbols, arguments.memory)
     return _measure(loaded, arguments)
 
 
-def _draw(maps: Sequence[RecallMap], steps: Sequence[str], file: Path) -> None:
+def _draw(maps: Sequence[MemoryMap], steps: Sequence[str], file: Path) -> None:
     from fastweights.atomic import write_bytes
-    from fastweights.report.recall_map import recall_figure
+    from fastweights.report.memory_map import memory_figure
     from fastweights.report.style import png
 
     if file.suffix.lower() != ".png":
         raise ValueError(f"--memory {file}: must end in .png")
-    write_bytes(file, png(recall_figure(maps, steps)))
+    write_bytes(file, png(memory_figure(maps, steps)))
 
 
 def _measure(loaded: LoadedRun, arguments: argparse.Namespace) -> dict[str, Any]:

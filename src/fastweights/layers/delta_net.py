@@ -78,5 +78,5 @@ class DeltaNet(AssociativeLayer):
         _, k, v, _ = heads.split([self.head_dim] * 3 + [1], -1)
         return self.feature_map(k), v
 
-    def recall(self, keys: Tensor, state: DeltaNetState) -> Tensor:
+    def read(self, keys: Tensor, state: DeltaNetState) -> Tensor:
         return torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)

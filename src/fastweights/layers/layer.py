@@ -33,7 +33,7 @@ class AssociativeLayer(SequenceLayer):
         value `[B, H, V]` that a memory without interference would return for it."""
 
     @abstractmethod
-    def recall(self, keys: Tensor, state: Any) -> Tensor:
+    def read(self, keys: Tensor, state: Any) -> Tensor:
         """What the memory returns for keys `[B, M, H, K]`: `[B, M, H, V]`."""
 
 

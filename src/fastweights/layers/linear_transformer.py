@@ -70,7 +70,7 @@ class LinearTransformer(AssociativeLayer):
         _, k, v = self.input_projection(x).unflatten(-1, (self.num_heads, -1)).chunk(3, -1)
         return self.feature_map(k), v
 
-    def recall(self, keys: Tensor, state: LinearAttentionState) -> Tensor:
+    def read(self, keys: Tensor, state: LinearAttentionState) -> Tensor:
         values = torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)
         if self.attention_normalizer:
             total = torch.einsum("bmhk,bhk->bmh", keys, state.key_sum)

@@ -72,5 +72,5 @@ class RecurrentDeltaNet(AssociativeLayer):
         k = k + torch.einsum("bhi,hij->bhj", feedback, self.recurrent_k)
         return k.softmax(-1), v + torch.einsum("bhi,hij->bhj", feedback, self.recurrent_v)
 
-    def recall(self, keys: Tensor, state: RecurrentDeltaState) -> Tensor:
+    def read(self, keys: Tensor, state: RecurrentDeltaState) -> Tensor:
         return torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)

@@ -58,6 +58,6 @@ class SoftmaxAttention(AssociativeLayer):
         _, k, v = self.input_projection(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         return k, v
 
-    def recall(self, keys: Tensor, state: SoftmaxAttentionState) -> Tensor:
+    def read(self, keys: Tensor, state: SoftmaxAttentionState) -> Tensor:
         scores = torch.einsum("bmhk,bshk->bhms", keys * self.head_dim**-0.5, state.key)
         return torch.einsum("bhms,bshv->bmhv", scores.softmax(-1), state.value)

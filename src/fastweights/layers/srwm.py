@@ -68,5 +68,5 @@ class SRWM(AssociativeLayer):
         )
         return key, torch.einsum("bhk,bhkv->bhv", query, torch.cat(state, -1))
 
-    def recall(self, keys: Tensor, state: SelfReferenceState) -> Tensor:
+    def read(self, keys: Tensor, state: SelfReferenceState) -> Tensor:
         return torch.einsum("bmhk,bhkv->bmhv", keys, torch.cat(state, -1))

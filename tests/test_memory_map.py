@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
+from fastweights.memory_map import map_of_model, map_of_pairs
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.ops.delta_rule import delta_rule_step
-from fastweights.recall import recall_of_model, recall_of_pairs
 from fastweights.train.config import SequenceModelConfig, parse_config
 from fastweights.train.retrieval import build_associative_memory
 
@@ -33,7 +33,7 @@ def inputs(T: int = 7) -> torch.Tensor:
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_a_map_for_each_block_and_head(layer: str) -> None:
-    maps = recall_of_model(make_model(layer, num_layers=2), inputs())
+    maps = map_of_model(make_model(layer, num_layers=2), inputs())
     titles = [f"block {block}, head {head}" for block in (1, 2) for head in (1, 2, 3, 4)]
     assert [each.title for each in maps] == titles
     later = torch.ones(7, 7, dtype=torch.bool).triu()
@@ -58,12 +58,12 @@ def test_the_delta_rule_by_hand() -> None:
         _, memory = delta_rule_step(q[:, t], k[:, t], v[:, t], beta[:, t], memory)
         for i in range(t + 1):
             want[i, t] = cosine_similarity(k[0, i, 0] @ memory[0, 0], v[0, i, 0], dim=0)
-    (got,) = recall_of_model(make_model("delta_net", num_heads=1), tokens)
+    (got,) = map_of_model(make_model("delta_net", num_heads=1), tokens)
     torch.testing.assert_close(got.similarity, want, equal_nan=True)
 
 
 def test_softmax_attention_reads_the_only_pair_exactly() -> None:
-    for each in recall_of_model(make_model("softmax_attention"), inputs(T=1)):
+    for each in map_of_model(make_model("softmax_attention"), inputs(T=1)):
         torch.testing.assert_close(each.similarity, torch.ones(1, 1, dtype=torch.float64))
 
 
@@ -73,21 +73,21 @@ def test_the_write_of_an_srwm_moves_the_read_towards_its_value() -> None:
     layer = model.blocks[0].layer
     x, state = torch.randn(1, 8, dtype=torch.float64), layer.initial_state(1)
     key, value = layer.association(x, state)
-    before = (layer.recall(key[:, None], state)[:, 0] - value).norm()
+    before = (layer.read(key[:, None], state)[:, 0] - value).norm()
     _, state = layer(x[:, None], state)
-    after = (layer.recall(key[:, None], state)[:, 0] - value).norm()
+    after = (layer.read(key[:, None], state)[:, 0] - value).norm()
     assert after < before
 
 
 @pytest.mark.parametrize("layer", ["lstm", "e_lstm"])
 def test_no_memory_to_show(layer: str) -> None:
     with pytest.raises(ValueError, match="LSTM keeps no associations"):
-        recall_of_model(make_model(layer), inputs())
+        map_of_model(make_model(layer), inputs())
 
 
 def test_hooks_are_taken_away() -> None:
     model = make_model("delta_net")
-    recall_of_model(model, inputs())
+    map_of_model(model, inputs())
     assert not model.blocks[0].layer._forward_pre_hooks
 
 
@@ -95,7 +95,7 @@ def test_pairs_of_a_retrieval_model() -> None:
     config = parse_config({"task": {"kind": "retrieval", "num_keys": 6}})
     model = build_associative_memory(config).double()
     keys, values = torch.tensor([2, 0, 2]), torch.tensor([1, 4, 5])
-    got = recall_of_pairs(model, keys, values, 6).similarity
+    got = map_of_pairs(model, keys, values, 6).similarity
     for t in range(3):
         read = model(keys[None, : t + 1], values[None, : t + 1], keys[None])[0]
         for i in range(t + 1):
@@ -111,7 +111,7 @@ def test_a_convolution_does_not_hide_the_memory(layer: str, generator: torch.Gen
     config = SequenceModelConfig(layer=layer, dim=8, ff_dim=8, convolution_size=3)
     model = build_model(config, 4, 3, generator)
     inputs = torch.randint(4, (5,), generator=generator)
-    maps = recall_of_model(model, inputs)
+    maps = map_of_model(model, inputs)
     assert [one.title for one in maps] == [f"block 1, head {n}" for n in (1, 2, 3, 4)]
     convolution = model.blocks[0].layer
     seen: list[torch.Tensor] = []
@@ -125,7 +125,7 @@ def test_a_convolution_does_not_hide_the_memory(layer: str, generator: torch.Gen
         states.append(state)
     for i, (key, value) in enumerate(written):
         for t in range(i, 5):
-            read = memory.recall(key[:, None], states[t])[:, 0]
+            read = memory.read(key[:, None], states[t])[:, 0]
             want = cosine_similarity(read, value, dim=-1)[0]
             got = torch.stack([one.similarity[i, t] for one in maps])
             torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
@@ -134,4 +134,4 @@ def test_a_convolution_does_not_hide_the_memory(layer: str, generator: torch.Gen
 def test_an_lstm_behind_a_convolution_keeps_no_associations() -> None:
     config = SequenceModelConfig(layer="lstm", dim=8, convolution_size=3)
     with pytest.raises(ValueError, match="LSTM keeps no associations: no memory to show"):
-        recall_of_model(build_model(config, 5, 3), inputs())
+        map_of_model(build_model(config, 5, 3), inputs())

@@ -1,9 +1,9 @@
-"""Heat maps of what is left of a memory (`fastweights.recall`)."""
+"""Heat maps of what is left of a memory (`fastweights.memory_map`)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fastweights.recall import RecallMap
+from fastweights.memory_map import MemoryMap
 from fastweights.report.style import GRID, INK, QUIET, new_figure
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ MOST_LABELS = 40
 """Up to so many steps, each is named on the axes."""
 
 
-def recall_figure(maps: Sequence[RecallMap], steps: Sequence[str]) -> "Figure":
+def memory_figure(maps: Sequence[MemoryMap], steps: Sequence[str]) -> "Figure":
     """A panel a map; `steps` names what each step stored."""
     columns = min(MOST_COLUMNS, len(maps))
     rows = -(-len(maps) // columns)

@@ -15,7 +15,7 @@ from fastweights.models.block import Block
 from fastweights.models.sequence_model import SequenceModel
 
 
-class RecallMap(NamedTuple):
+class MemoryMap(NamedTuple):
     """similarity [T, T]: row i, column t: the cosine between the value that step i wrote and what
     its key reads after step t; NaN for t < i. `title`: whose memory it is."""
 
@@ -24,7 +24,7 @@ class RecallMap(NamedTuple):
 
 
 @torch.inference_mode()
-def recall_of_model(model: SequenceModel, inputs: Tensor) -> list[RecallMap]:
+def map_of_model(model: SequenceModel, inputs: Tensor) -> list[MemoryMap]:
     """A map for each block and head, for one sequence of token numbers [T].
 
     Raises ValueError where a layer keeps no associations (LSTM and e-LSTM).
@@ -47,23 +47,23 @@ def recall_of_model(model: SequenceModel, inputs: Tensor) -> list[RecallMap]:
     for number, layer in enumerate(layers):
         keys = torch.stack([write.key for write in writes[number]], 1)
         values = torch.stack([write.value for write in writes[number]], 1)
-        read = torch.cat([layer.recall(keys, _memory_state(after[number])) for after in states])
+        read = torch.cat([layer.read(keys, _memory_state(after[number])) for after in states])
         maps += [
-            RecallMap(f"block {number + 1}, head {head + 1}", similarity)
+            MemoryMap(f"block {number + 1}, head {head + 1}", similarity)
             for head, similarity in enumerate(_similarity(read, values[0]).unbind(-1))
         ]
     return maps
 
 
 @torch.inference_mode()
-def recall_of_pairs(model: nn.Module, keys: Tensor, values: Tensor, num_values: int) -> RecallMap:
+def map_of_pairs(model: nn.Module, keys: Tensor, values: Tensor, num_values: int) -> MemoryMap:
     """The map of an `AssociativeMemory` for one sequence of keys and values [T]. A key that is
     written again with another value is no longer meant to read its first one."""
     read = []
     for t in range(1, len(keys) + 1):
         read.append(model(keys[None, :t], values[None, :t], keys[None])[0])
     wanted = one_hot(values, num_values).to(read[0])
-    return RecallMap("", _similarity(torch.stack(read), wanted))
+    return MemoryMap("", _similarity(torch.stack(read), wanted))
 
 
 class _Write(NamedTuple):
