@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName
 from fastweights.layers.initialization import linear, normal
 from fastweights.ops.clamped_delta_rule import clamped_delta_rule
-from fastweights.ops.delta_rule import delta_rule_weights
+from fastweights.ops.delta_rule_weights import delta_rule_weights
 from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.linear_attention import linear_attention_weights, normalize_weights
 from fastweights.ops.normalized_delta_rule import normalized_delta_rule_weights

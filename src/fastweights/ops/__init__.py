@@ -10,8 +10,8 @@ from fastweights.ops.delta_rule import (
     delta_rule_chunk,
     delta_rule_recurrent,
     delta_rule_step,
-    delta_rule_weights,
 )
+from fastweights.ops.delta_rule_weights import delta_rule_weights
 from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
 from fastweights.ops.feature_maps import (

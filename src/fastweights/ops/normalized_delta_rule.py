@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
-from fastweights.ops.delta_rule import delta_rule, delta_rule_weights
+from fastweights.ops.delta_rule import delta_rule
+from fastweights.ops.delta_rule_weights import delta_rule_weights
 from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import autocast_off, widest_dtype
 

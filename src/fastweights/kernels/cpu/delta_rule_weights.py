@@ -1,6 +1,6 @@
 """How much of each value a query reads from a delta-rule memory, without the memory.
 
-See `fastweights.ops.delta_rule.delta_rule_weights`: a read vector goes back through the steps. The
+See `fastweights.ops.delta_rule_weights`: a read vector goes back through the steps. The
 backward pass goes forward through them and puts back what each step took away, r_t = r_{t-1} +
 w_t k_t. Beyond its inputs and its output it keeps one vector a query.
 """
