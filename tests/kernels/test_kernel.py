@@ -127,8 +127,10 @@ torch.set_num_threads(2)
 generator = torch.Generator().manual_seed(0)
 q, k, v = (torch.randn(3, 4, 512, 8, 32, generator=generator) / 6).unbind()
 inputs = [x.requires_grad_() for x in (q, k, v, torch.rand(4, 512, 8, generator=generator))]
+dy = torch.ones(4, 512, 8, 32)
 def step():
-    delta_rule(*inputs, backend="cpu")[0].sum().backward()
+    y, _ = delta_rule(*inputs, backend="cpu")
+    torch.autograd.grad(y, inputs, dy)
 step()
 print("ready", flush=True)
 sys.stdin.readline()
@@ -161,5 +163,6 @@ def time_together(processes: int) -> float:
 
 @pytest.mark.slow
 def test_two_processes_on_the_same_cores_do_not_collapse():
-    """Twice the work takes twice the time. Threads that spin while they wait take far longer."""
-    assert time_together(2) < 4 * time_together(1)
+    """Twice the work takes twice the time. Threads that spin while they wait take far longer: so do
+    those of PyTorch's own operations, which is why no sum is taken here."""
+    assert time_together(2) < 3 * time_together(1)
