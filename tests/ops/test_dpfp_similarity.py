@@ -1,11 +1,15 @@
 """The kernel function against products of features."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
 
+from fastweights.kernels.backend import Backend
 from fastweights.ops.dpfp_similarity import MOST_QUERIES, dpfp_similarity
 from fastweights.ops.feature_maps import dpfp
+from tests.ops.compare import assert_near, with_gradients
 
 
 def make_inputs(B: int = 3, M: int = 2, T: int = 5, D: int = 6, seed: int = 0) -> list[Tensor]:
@@ -17,11 +21,12 @@ def features(q: Tensor, k: Tensor, nu: int) -> Tensor:
     return torch.einsum("bmf,btf->bmt", dpfp(q, nu), dpfp(k, nu))
 
 
-def with_gradients(form, inputs: list[Tensor], nu: int) -> list[Tensor]:
-    leaves = [x.clone().requires_grad_() for x in inputs]
-    y = form(*leaves, nu)
-    weight = torch.randn(y.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    return [y, *torch.autograd.grad((y * weight).sum(), leaves)]
+def kernel(nu: int, backend: Backend = "auto") -> Callable[..., tuple[Tensor]]:
+    return lambda q, k: (dpfp_similarity(q, k, nu, backend=backend),)
+
+
+def reference(nu: int) -> Callable[..., tuple[Tensor]]:
+    return lambda q, k: (features(q, k, nu),)
 
 
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
@@ -29,16 +34,15 @@ def with_gradients(form, inputs: list[Tensor], nu: int) -> list[Tensor]:
 @pytest.mark.parametrize("nu", [1, 2, 3, 5])
 def test_equals_products_of_features(backend, sizes, nu):
     inputs = make_inputs(**sizes)
-    got = with_gradients(lambda *xs: dpfp_similarity(*xs, backend=backend), inputs, nu)
-    torch.testing.assert_close(got, with_gradients(features, inputs, nu))
+    got = with_gradients(kernel(nu, backend), inputs)
+    torch.testing.assert_close(got, with_gradients(reference(nu), inputs))
 
 
 def test_float32():
     inputs = make_inputs(D=64, T=100)
-    want = with_gradients(features, inputs, 3)
-    got = with_gradients(dpfp_similarity, [x.float() for x in inputs], 3)
-    for x, reference in zip(got, want, strict=True):
-        assert (x - reference).abs().max() <= 1e-5 * reference.abs().max()
+    want = with_gradients(reference(3), inputs)
+    got = with_gradients(kernel(3), [x.float() for x in inputs])
+    assert_near(got, want)
 
 
 @pytest.mark.parametrize("D", [1, 3])
@@ -56,8 +60,8 @@ def test_gradcheck_and_opcheck():
 def test_zeros_have_the_gradient_of_relu():
     q, k = make_inputs()
     q[0, 0, 2] = k[0, :, 1] = k[1, 2] = 0
-    got = with_gradients(lambda *xs: dpfp_similarity(*xs, backend="cpu"), [q, k], 2)
-    torch.testing.assert_close(got, with_gradients(features, [q, k], 2))
+    got = with_gradients(kernel(2, "cpu"), [q, k])
+    torch.testing.assert_close(got, with_gradients(reference(2), [q, k]))
 
 
 def test_strides_and_nan():

@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.backend import Backend, resolve_backend
+from fastweights.ops.delta_rule import check_shapes, initial_memory
 from fastweights.ops.mask import check_mask, where_counted
 from fastweights.ops.precision import autocast_off, widest_dtype
+
+RULE = "clamped delta rule"
 
 
 def clamped_delta_rule(
@@ -40,7 +43,7 @@ def clamped_delta_rule(
     `clamped_delta_rule_recurrent`. Raises ValueError for shapes that do not fit and for a missing
     backend.
     """
-    _check_shapes(q, k, v, beta, memory, "B T H")
+    check_shapes(q, k, v, beta, memory, "B T H", RULE)
     dtype = widest_dtype(q, k, v, beta, memory)
     if resolve_backend(backend, "clamped_delta_rule", q.device, dtype) == "torch":
         return clamped_delta_rule_recurrent(q, k, v, beta, memory, mask=mask)
@@ -48,7 +51,7 @@ def clamped_delta_rule(
 
     if mask is not None:
         check_mask(mask, v)
-    S = _initial_memory(k[:, 0], v[:, 0], memory, dtype)
+    S = initial_memory(k[:, 0], v[:, 0], memory, dtype)
     query, k, v, beta = (where_counted(x, mask).to(dtype) for x in (q, k, v, beta))
     y, S = kernel.clamped_delta_rule(query, k, v, beta, S, mask)
     return y.to(q.dtype), S
@@ -58,9 +61,9 @@ def clamped_delta_rule_step(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """One step, the definition: q, k [B, H, K], v [B, H, V], beta [B, H] -> y [B, H, V], memory."""
-    _check_shapes(q, k, v, beta, memory, "B H")
+    check_shapes(q, k, v, beta, memory, "B H", RULE)
     dtype = widest_dtype(q, k, v, beta, memory)
-    S = _initial_memory(k, v, memory, dtype)
+    S = initial_memory(k, v, memory, dtype)
     query, k, v, beta = (x.to(dtype) for x in (q, k, v, beta))
     with autocast_off(q):
         error = v - torch.einsum("bhk,bhkv->bhv", k, S)
@@ -80,11 +83,11 @@ def clamped_delta_rule_recurrent(
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loop over steps, the reference. Autograd keeps the memory of every step."""
-    _check_shapes(q, k, v, beta, memory, "B T H")
+    check_shapes(q, k, v, beta, memory, "B T H", RULE)
     if mask is not None:
         check_mask(mask, v)
     dtype = widest_dtype(q, k, v, beta, memory)
-    S = _initial_memory(k[:, 0], v[:, 0], memory, dtype)
+    S = initial_memory(k[:, 0], v[:, 0], memory, dtype)
     q, k, v, beta = (where_counted(x, mask) for x in (q, k, v, beta))
     outputs = []
     for t in range(q.shape[1]):
@@ -92,26 +95,3 @@ def clamped_delta_rule_recurrent(
         S = after if mask is None else torch.where(mask[:, t, None, None, None], after, S)
         outputs.append(y)
     return torch.stack(outputs, 1), S
-
-
-def _initial_memory(k: Tensor, v: Tensor, memory: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """k [B, H, K], v [B, H, V] -> the given memory in `dtype`, or zeros."""
-    if memory is not None:
-        return memory.to(dtype)
-    return torch.zeros(*k.shape, v.shape[-1], dtype=dtype, device=k.device)
-
-
-def _check_shapes(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor | None, axes: str
-) -> None:
-    lead = beta.shape
-    fits = len(lead) == len(axes.split()) and q.shape == k.shape and q.dim() == len(lead) + 1
-    fits = fits and q.shape[:-1] == lead and v.shape[:-1] == lead and 0 not in lead
-    if fits and memory is not None:
-        fits = memory.shape == (lead[0], lead[-1], k.shape[-1], v.shape[-1])
-    if not fits:
-        raise ValueError(
-            f"clamped delta rule needs q, k [{axes} K], v [{axes} V], beta [{axes}], memory "
-            f"[B H K V] and T >= 1, got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}, "
-            f"beta {list(lead)}, memory {None if memory is None else list(memory.shape)}"
-        )

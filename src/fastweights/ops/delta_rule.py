@@ -40,7 +40,7 @@ def delta_rule(
     steps; "torch" runs the step for T = 1 and the chunk form for any other T. Raises ValueError for
     shapes that do not fit and for a missing backend.
     """
-    _check_shapes(q, k, v, beta, memory, "B T H")
+    check_shapes(q, k, v, beta, memory, "B T H")
     if mask is not None:
         check_mask(mask, v)
         beta = beta.masked_fill(~mask[..., None], 0)
@@ -50,7 +50,7 @@ def delta_rule(
     if resolve_backend(backend, "delta_rule", q.device, dtype) == "cpu":
         from fastweights.kernels.cpu import delta_rule as kernel
 
-        S = _initial_memory(k[:, 0], v[:, 0], memory, dtype)
+        S = initial_memory(k[:, 0], v[:, 0], memory, dtype)
         y, S = kernel.delta_rule(q.to(dtype), k.to(dtype), v.to(dtype), beta.to(dtype), S)
         return y.to(q.dtype), S
     if q.shape[1] > 1:
@@ -63,9 +63,9 @@ def delta_rule_step(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """One step, the definition: q, k [B, H, K], v [B, H, V], beta [B, H] -> y [B, H, V], memory."""
-    _check_shapes(q, k, v, beta, memory, "B H")
+    check_shapes(q, k, v, beta, memory, "B H")
     dtype = widest_dtype(q, k, v, beta, memory)
-    S = _initial_memory(k, v, memory, dtype)
+    S = initial_memory(k, v, memory, dtype)
     query, k, v, beta = (x.to(dtype) for x in (q, k, v, beta))
     with autocast_off(q):
         error = v - torch.einsum("bhk,bhkv->bhv", k, S)
@@ -78,7 +78,7 @@ def delta_rule_recurrent(
     q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The loop over steps, the reference. Autograd keeps the memory of every step."""
-    _check_shapes(q, k, v, beta, memory, "B T H")
+    check_shapes(q, k, v, beta, memory, "B T H")
     outputs = []
     for t in range(q.shape[1]):
         y, memory = delta_rule_step(q[:, t], k[:, t], v[:, t], beta[:, t], memory)
@@ -104,10 +104,10 @@ def delta_rule_chunk(
     for correlated keys. The backward pass keeps the memory of each chunk (K V / chunk_size
     numbers a step and head) and none of a single step; it is differentiable once.
     """
-    _check_shapes(q, k, v, beta, memory, "B T H")
+    check_shapes(q, k, v, beta, memory, "B T H")
     _, T, H, _ = q.shape
     dtype = widest_dtype(q, k, v, beta, memory)
-    S = _initial_memory(k[:, 0], v[:, 0], memory, dtype)
+    S = initial_memory(k[:, 0], v[:, 0], memory, dtype)
     chunk = balanced_chunk(T, chunk_size)
     chunks = [split_chunks(x.to(dtype), chunk) for x in (q, k, v, beta[..., None])]
     y, last = _DeltaRuleChunk.apply(*chunks, S.flatten(0, 1))
@@ -180,16 +180,23 @@ def _inverse_of_identity_plus(lower: Tensor) -> Tensor:
     return torch.baddbmm(inverse, inverse, residual).view(lower.shape)
 
 
-def _initial_memory(k: Tensor, v: Tensor, memory: Tensor | None, dtype: torch.dtype) -> Tensor:
+def initial_memory(k: Tensor, v: Tensor, memory: Tensor | None, dtype: torch.dtype) -> Tensor:
     """k [B, H, K], v [B, H, V] -> the given memory in `dtype`, or zeros."""
     if memory is not None:
         return memory.to(dtype)
     return torch.zeros(*k.shape, v.shape[-1], dtype=dtype, device=k.device)
 
 
-def _check_shapes(
-    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, memory: Tensor | None, axes: str
+def check_shapes(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    memory: Tensor | None,
+    axes: str,
+    rule: str = "delta rule",
 ) -> None:
+    """Raise ValueError unless the arguments of the rule fit, with `axes` before K and V."""
     lead = beta.shape
     fits = len(lead) == len(axes.split()) and q.shape == k.shape and q.dim() == len(lead) + 1
     fits = fits and q.shape[:-1] == lead and v.shape[:-1] == lead and 0 not in lead
@@ -197,7 +204,7 @@ def _check_shapes(
         fits = memory.shape == (lead[0], lead[-1], k.shape[-1], v.shape[-1])
     if not fits:
         raise ValueError(
-            f"delta rule needs q, k [{axes} K], v [{axes} V], beta [{axes}], memory [B H K V] "
+            f"{rule} needs q, k [{axes} K], v [{axes} V], beta [{axes}], memory [B H K V] "
             f"and T >= 1, got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)}, "
             f"beta {list(lead)}, memory {None if memory is None else list(memory.shape)}"
         )
