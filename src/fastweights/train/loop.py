@@ -56,6 +56,7 @@ class RunState:
 
     step: int = 0
     wall_s: float = 0.0
+    cpu_s: float = 0.0  # of all threads
     stopped_because: str | None = None
     window_loss: float = 0.0
     window_tokens: int = 0
@@ -166,6 +167,7 @@ class _Run:
         """
         state, training = self.state, self.config.training
         before, began = state.wall_s, time.perf_counter()
+        cpu_before = state.cpu_s - time.process_time()
         window_began, window_tokens = began, 0
         self.model.train()
         while state.stopped_because is None:
@@ -179,6 +181,7 @@ class _Run:
             best = self.protocol.evaluates_at(state.step) and self._evaluate(bar)
             window_began += time.perf_counter() - now  # the speed is that of training alone
             state.wall_s = before + time.perf_counter() - began
+            state.cpu_s = cpu_before + time.process_time()
             due = state.step % training.checkpoint_every == 0
             if best or due or state.stopped_because or self.signals.received:
                 self._save(best)
@@ -249,6 +252,7 @@ class _Run:
             "selected_step": selected.step,
             "steps": state.step,
             "wall_s": state.wall_s,
+            "cpu_s": state.cpu_s,
             "num_parameters": sum(p.numel() for p in self.trainable),
             "protocol": self.config.protocol,
             "selection": self.protocol.selection,
