@@ -11,6 +11,7 @@ from fastweights.layers.dense import Dense
 from fastweights.layers.e_lstm import ELSTM
 from fastweights.layers.linear_transformer import LinearTransformer
 from fastweights.layers.lstm import LSTM
+from fastweights.layers.normalized_delta_net import NormalizedDeltaNet
 from fastweights.layers.recurrent_delta_net import RecurrentDeltaNet
 from fastweights.layers.softmax_attention import SoftmaxAttention
 from fastweights.layers.srwm import SRWM
@@ -96,6 +97,10 @@ def test_dense_returns_no_balance_loss(generator):
         (lambda: DeltaNet(8, normalization="l1"), "normalization must be one of .*got 'l1'"),
         (lambda: DeltaNet(8, feature_map="dpfp", dpfp_nu=4), r"dpfp_nu must be in 1 .* 3, got 4"),
         (lambda: DeltaNet(8, feature_map="silu"), "'sum' needs features >= 0; those of 'silu'"),
+        (
+            lambda: NormalizedDeltaNet(8, feature_map="silu", normalization="l2"),
+            "attention normalisation needs features >= 0; those of 'silu'",
+        ),
         (lambda: Dense(8, 0), "ff_dim must be >= 1, got 0"),
     ],
 )

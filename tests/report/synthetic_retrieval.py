@@ -32,7 +32,6 @@ def write_memory(
         "num_parameters": 17472,
         "protocol": settings["protocol"],
         "selection": "last" if published else "validation",
-        "lowest_loss": loss,
         "splits": {"validation" if published else "test": scores},
     }
     place = write_run(study / task / model / f"seed_{seed}", settings, outcome)

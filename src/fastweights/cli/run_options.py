@@ -23,6 +23,8 @@ TASK_KINDS = {
     "random_filler": "recall",
     "lengths": "recall",
     "test_lengths": "recall",
+    "text": "text",
+    "context_length": "text",
 }
 """The fields of a task that say by themselves which kind of task it is."""
 

@@ -76,12 +76,14 @@ def summary(result: dict[str, Any], folder: Path) -> list[str]:
 
 
 def split_scores(result: dict[str, Any]) -> list[str]:
-    """`bin0 100.00 %`; `test squared error 0.0021` where that is what counts; `length 512 99.61 %`
-    where a run has an accuracy by length."""
+    """`bin0 100.00 %`; `test squared error 0.0021` or `test 1.834 bits per byte` where that is what
+    counts; `length 512 99.61 %` where a run has an accuracy by length."""
     found = []
     for split, scores in result["splits"].items():
         if "squared_error" in scores:
             found.append(f"{split} squared error {scores['squared_error']:.4f}")
+        elif "bits_per_byte" in scores:
+            found.append(f"{split} {scores['bits_per_byte']:.3f} bits per byte")
         else:
             accuracy = scores.get("sequence_accuracy", scores.get("accuracy"))
             found.append(f"{split} {100 * accuracy:.2f} %")

@@ -60,7 +60,7 @@ class Experiment:
         """Every cell, or those of some tasks, models and seeds. Raises ValueError, with the near
         names, for one that the experiment does not have, and where no cell is left."""
         if quick and self.quick is None:
-            raise ValueError("quick: this study has no short form")
+            raise ValueError("--quick: this study has no short form")
         short = self.quick if quick else None
         for kind, asked, known in (
             ("task", tasks, self.tasks),

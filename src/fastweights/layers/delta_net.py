@@ -1,6 +1,6 @@
 """DeltaNet's mixing layer: a fast weight memory that corrects what it holds."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -58,25 +58,26 @@ class DeltaNet(AssociativeLayer):
         self.input_projection = linear(dim, 3 * width + num_heads, bias=False, generator=generator)
         self.output_projection = linear(width, dim, bias=False, generator=generator)
 
-    def initial_state(self, batch_size: int) -> DeltaNetState:
+    def initial_state(self, batch_size: int) -> Any:
         weight = self.output_projection.weight
         shape = batch_size, self.num_heads, self.feature_map.key_dim, self.head_dim
         return DeltaNetState(weight.new_zeros(shape, dtype=widest_dtype(weight)))
 
-    def forward(
-        self, x: Tensor, state: DeltaNetState | None = None
-    ) -> tuple[Tensor, DeltaNetState]:
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        memory = None if state is None else state.memory
+        y, memory = delta_rule(*self.rule_inputs(x), memory)
+        return self.output_projection(y.flatten(-2)), DeltaNetState(memory)
+
+    def rule_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`x [B, T, D]` -> q, k `[B, T, H, K]`, v `[B, T, H, V]`, write strength `[B, T, H]`."""
         heads = self.input_projection(x).unflatten(-1, (self.num_heads, -1))
         q, k, v, beta = heads.split([self.head_dim] * 3 + [1], -1)
         beta = self.max_write_strength * beta.squeeze(-1).sigmoid()
-        memory = None if state is None else state.memory
-        y, memory = delta_rule(self.feature_map(q), self.feature_map(k), v, beta, memory)
-        return self.output_projection(y.flatten(-2)), DeltaNetState(memory)
+        return self.feature_map(q), self.feature_map(k), v, beta
 
-    def association(self, x: Tensor, state: DeltaNetState) -> tuple[Tensor, Tensor]:
-        heads = self.input_projection(x).unflatten(-1, (self.num_heads, -1))
-        _, k, v, _ = heads.split([self.head_dim] * 3 + [1], -1)
-        return self.feature_map(k), v
+    def association(self, x: Tensor, state: Any) -> tuple[Tensor, Tensor]:
+        _, k, v, _ = self.rule_inputs(x[:, None])
+        return k[:, 0], v[:, 0]
 
-    def read(self, keys: Tensor, state: DeltaNetState) -> Tensor:
+    def read(self, keys: Tensor, state: Any) -> Tensor:
         return torch.einsum("bmhk,bhkv->bmhv", keys, state.memory)

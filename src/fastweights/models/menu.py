@@ -13,6 +13,7 @@ from fastweights.layers.e_lstm import ELSTM
 from fastweights.layers.layer import SequenceLayer
 from fastweights.layers.linear_transformer import LinearTransformer
 from fastweights.layers.lstm import LSTM
+from fastweights.layers.normalized_delta_net import NormalizedDeltaNet
 from fastweights.layers.recurrent_delta_net import RecurrentDeltaNet
 from fastweights.layers.short_convolution import ShortConvolution
 from fastweights.layers.softmax_attention import SoftmaxAttention
@@ -34,6 +35,7 @@ SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
     "softmax_attention": SoftmaxAttention,
     "linear_transformer": LinearTransformer,
     "delta_net": DeltaNet,
+    "normalized_delta_net": NormalizedDeltaNet,
     "recurrent_delta_net": RecurrentDeltaNet,
     "srwm": SRWM,
 }

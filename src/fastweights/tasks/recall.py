@@ -57,7 +57,6 @@ def draw_recall(
     vocab_size: int,
     generator: torch.Generator,
     random_filler: bool = True,
-    power_a: float = POWER_A,
 ) -> Recall:
     """Sequences of `length` tokens with `num_pairs` pairs. Raises ValueError as `check_sizes`."""
     check_sizes(vocab_size, length, num_pairs)
@@ -69,7 +68,7 @@ def draw_recall(
     )
     keys, values = keys + 1, values + first_value
     # Exponential times: the order in which they end is that of weighted draws, one after another.
-    weights = torch.arange(1, (length - 2 * num_pairs) // 2 + 1) ** (power_a - 1)
+    weights = torch.arange(1, (length - 2 * num_pairs) // 2 + 1) ** (POWER_A - 1)
     times = torch.empty(num_sequences, len(weights)).exponential_(generator=generator)
     gaps = (times / weights).topk(num_pairs, largest=False).indices
     queries = 2 * num_pairs + 2 * gaps

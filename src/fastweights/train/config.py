@@ -66,6 +66,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "training": {"stop_loss": 1e-2},
         "horizon_lengths": (),
     },
+    "text": {
+        "model": {"kind": "sequence", "dim": 128, "num_layers": 4, "ff_dim": 512},
+        "training": {
+            "lr": 1e-3,
+            "betas": (0.9, 0.999),
+            "eps": 1e-8,
+            "batch_size": 32,
+            "clip_norm": 0.25,
+            "patience": None,
+            "stop_loss": 0.0,
+        },
+        "horizon_lengths": (),
+    },
 }
 
 
@@ -228,8 +241,21 @@ class RecallTask(Frozen):
         return length // self.tokens_per_pair
 
 
+class TextTask(Frozen):
+    """Language modelling: the next byte of a text."""
+
+    kind: Literal["text"] = "text"
+    text: str = Field(
+        default="python_stdlib",
+        min_length=1,
+        description="a file, a folder of files, or python_stdlib: the sources of Python's own "
+        "library (default: python_stdlib)",
+    )
+    context_length: int = Field(default=256, gt=0, description="bytes that a model sees at once")
+
+
 Task = Annotated[
-    FormalLanguageTask | RegexTask | DfaTask | FilesTask | RetrievalTask | RecallTask,
+    FormalLanguageTask | RegexTask | DfaTask | FilesTask | RetrievalTask | RecallTask | TextTask,
     Field(discriminator="kind"),
 ]
 
@@ -428,8 +454,10 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"model.kind: task {self.task.kind} needs {needed!r}, got {self.model.kind!r}"
             )
-        if isinstance(self.task, RecallTask) and self.protocol == "published":
-            raise ValueError("protocol: task recall knows 'strict' alone, got 'published'")
+        if self.task.kind in ("recall", "text") and self.protocol == "published":
+            raise ValueError(
+                f"protocol: task {self.task.kind} knows 'strict' alone, got 'published'"
+            )
         variant = getattr(self.task, "variant", None)
         formal = not isinstance(self.task, RetrievalTask)
         if formal and variant == "published" and self.protocol == "strict":

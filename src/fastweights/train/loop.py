@@ -26,7 +26,7 @@ from fastweights.train.errors import CheckpointError, NonFiniteLossError, Traini
 from fastweights.train.lock import locked_folder
 from fastweights.train.log import Metrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
-from fastweights.train.problem import Problem, finite_or_none
+from fastweights.train.problem import Problem
 from fastweights.train.problems import load_problem
 from fastweights.train.process import (
     Signals,
@@ -256,7 +256,6 @@ class _Run:
             "num_parameters": sum(p.numel() for p in self.trainable),
             "protocol": self.config.protocol,
             "selection": self.protocol.selection,
-            "lowest_loss": finite_or_none(state.selection.lowest_loss),
             **self.problem.conclude(self.model, selected.step),
         }
         write_json(self.run_folder / "result.json", result)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from fastweights.train.config import RunConfig
@@ -9,14 +11,16 @@ from fastweights.train.formal import FormalLanguageProblem
 from fastweights.train.problem import Problem
 from fastweights.train.recall import RecallProblem
 from fastweights.train.retrieval import RetrievalProblem
+from fastweights.train.text import TextProblem
 
-PROBLEMS: dict[str, type[FormalLanguageProblem] | type[RetrievalProblem] | type[RecallProblem]] = {
+PROBLEMS: dict[str, Callable[[RunConfig, torch.device], Problem]] = {
     "formal_language": FormalLanguageProblem,
     "regex": FormalLanguageProblem,
     "dfa": FormalLanguageProblem,
     "files": FormalLanguageProblem,
     "retrieval": RetrievalProblem,
     "recall": RecallProblem,
+    "text": TextProblem,
 }
 
 

@@ -1,0 +1,111 @@
+"""Language modelling: the next byte of a text."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fastweights.models.menu import build_model
+from fastweights.tasks.text import VOCAB_SIZE, lanes, read_documents, split_documents
+from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
+from fastweights.train.data import generator_for
+from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
+from fastweights.train.protocol import Protocol
+
+VALIDATION_BYTES = 2**18
+"""That an evaluation during training looks at, from the beginning."""
+TOKENS_A_PASS = 2**14
+
+
+class TextProblem(Problem):
+    """Cross-entropy of every next byte, in segments of `context_length` bytes that know nothing of
+    each other.
+
+    The training text is cut into one lane for each sequence of the batch; a step takes the next
+    segment of every lane. Validation and test are cut into segments in the same way; every byte
+    that has one before it in its segment, or is the first behind it, counts once. The weights of
+    the lowest loss on (the beginning of) the validation text are selected.
+
+    Raises ConfigError where the text cannot be read or is too short.
+    """
+
+    loss_name = "nats_per_token"
+
+    def __init__(self, config: RunConfig, device: torch.device) -> None:
+        assert isinstance(config.task, TextTask)
+        self.config, self.task, self.device = config, config.task, device
+        try:
+            splits = split_documents(read_documents(self.task.text))
+        except ValueError as error:
+            raise ConfigError([str(error)]) from None
+        self.lanes = lanes(splits["train"], config.training.batch_size)
+        self.held_out = {name: splits[name] for name in ("validation", "test")}
+        self.segments = (self.lanes.shape[1] - 1) // self.task.context_length
+        shortest = min(self.lanes.shape[1], *map(len, self.held_out.values()))
+        if shortest <= self.task.context_length:
+            raise ConfigError(
+                [
+                    f"text: {self.task.text}: too short for {config.training.batch_size} sequences "
+                    f"of {self.task.context_length} bytes: {len(splits['train'])} bytes to train, "
+                    f"{len(splits['validation'])} to validate"
+                ]
+            )
+        self.steps_per_epoch = self.segments
+        self.checksum = hashlib.sha256(splits["train"].numpy().tobytes()).hexdigest()
+        self.protocol = Protocol(config, self.segments, self.loss_name, accuracy_name=None)
+
+    def build_model(self) -> nn.Module:
+        """A token for every byte."""
+        assert isinstance(self.config.model, SequenceModelConfig)
+        generator = generator_for(self.config.seed, "model")
+        return build_model(self.config.model, VOCAB_SIZE, VOCAB_SIZE, generator)
+
+    def training_loss(self, model: nn.Module, step: int) -> TrainingLoss:
+        """Mean over all bytes of a segment of every lane."""
+        length = self.task.context_length
+        start = step % self.segments * length
+        segment = self._on_device(self.lanes[:, start : start + length + 1])
+        output = model(segment[:, :-1])
+        loss = F.cross_entropy(output.logits.flatten(0, 1), segment[:, 1:].flatten())
+        return TrainingLoss(loss, output.balance_loss, segment[:, 1:].numel())
+
+    def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
+        """On the beginning of `validation`."""
+        return {"validation": self._scores(model, self.held_out["validation"][:VALIDATION_BYTES])}
+
+    def conclude(self, model: nn.Module, step: int) -> dict[str, Any]:
+        """On the whole of `validation` and `test`."""
+        return {"splits": {name: self._scores(model, text) for name, text in self.held_out.items()}}
+
+    @torch.inference_mode()
+    def _scores(self, model: nn.Module, text: Tensor) -> Scores:
+        """nats_per_token, bits_per_byte (None where not finite) and num_tokens."""
+        length = self.task.context_length
+        count = (len(text) - 1) // length
+        starts = torch.arange(count) * length
+        segments = text[starts[:, None] + torch.arange(length + 1)]
+        was_training = model.training
+        model.eval()
+        nats = 0.0
+        for part in segments.split(max(1, TOKENS_A_PASS // length)):
+            part = self._on_device(part)
+            logits = model(part[:, :-1]).logits.float()
+            nats += F.cross_entropy(
+                logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"
+            ).item()
+        model.train(was_training)
+        mean = nats / (count * length)
+        return {
+            "nats_per_token": finite_or_none(mean),
+            "bits_per_byte": finite_or_none(mean / math.log(2)),
+            "num_tokens": count * length,
+        }
+
+    def _on_device(self, tokens: Tensor) -> Tensor:
+        return tokens.to(self.device, torch.int64)
