@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 
 from fastweights.report.cells import read_study
 from fastweights.report.heat_map import heat_map
-from fastweights.report.horizon_curves import horizon_curves, lifts
+from fastweights.report.horizon_curves import horizon_curves
 from fastweights.report.learning_curves import learning_curves, mean_curve
+from fastweights.report.length_curves import lifts
 from fastweights.report.style import png, spread_apart, strokes
 from tests.report.synthetic_study import config, result, write_made_up_study, write_run
 

@@ -411,7 +411,7 @@ def test_both_kinds_in_one_folder_are_refused_in_one_line(tmp_path: Path, report
     write_memory(tmp_path, "unique_20", "softmax", 0.001)
     settings = formal_config("parity", "lstm", 1)
     write_run(tmp_path / "parity" / "lstm" / "seed_1", settings, result(1.0, 1.0))
-    with pytest.raises(ValueError, match="not both: unique_20/softmax/seed_1 and parity") as caught:
+    with pytest.raises(ValueError, match="not both: parity/lstm/seed_1 and unique_20/") as caught:
         report(tmp_path)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "report.md").exists()

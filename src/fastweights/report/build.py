@@ -12,14 +12,17 @@ from fastweights.report.cells import arrange
 from fastweights.report.data import report_data, to_json
 from fastweights.report.heat_map import heat_map
 from fastweights.report.horizon_curves import horizon_curves
+from fastweights.report.kind import kind_of
 from fastweights.report.learning_curves import learning_curves
 from fastweights.report.page import page
+from fastweights.report.recall import data as recall_data
+from fastweights.report.recall import page as recall_page
+from fastweights.report.recall.figure import accuracy_curves
 from fastweights.report.retrieval import data as retrieval_data
 from fastweights.report.retrieval import page as retrieval_page
 from fastweights.report.retrieval.size_figure import loss_by_size
 from fastweights.report.retrieval.step_figure import loss_by_step
 from fastweights.report.retrieval.study import arrange as arrange_retrieval
-from fastweights.report.retrieval.study import is_retrieval
 from fastweights.report.runs import Run, read_runs
 from fastweights.report.style import png
 
@@ -40,12 +43,18 @@ def build_report(folder: Path, out: Path | None = None) -> Path:
     """Write the report into `out` (default: the folder itself) and return the path of report.md.
 
     The same run folders give the same bytes. Each file is renamed into its place when it is whole.
-    Raises ValueError, in one line, where `folder` holds no run, or runs of formal languages beside
-    runs of associative retrieval, or where `out` is a file.
+    Raises ValueError, in one line, where `folder` holds no run, or runs of two kinds of task, or
+    where `out` is a file.
     """
     folder = Path(folder)
     runs = read_runs(folder)
-    parts = _of_retrieval(runs) if is_retrieval(runs) else _of_formal_languages(folder, runs)
+    match kind_of(runs):
+        case "retrieval":
+            parts = _of_retrieval(runs)
+        case "recall":
+            parts = _of_recall(folder, runs)
+        case "formal languages":
+            parts = _of_formal_languages(folder, runs)
     target = folder if out is None else Path(out)
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target}: is not a folder")
@@ -80,6 +89,15 @@ def _of_retrieval(runs: Sequence[Run]) -> _Parts:
         drawn,
         partial(retrieval_data.report_data, study),
         partial(retrieval_page.page, study),
+    )
+
+
+def _of_recall(folder: Path, runs: Sequence[Run]) -> _Parts:
+    study = arrange(folder, runs)
+    return _Parts(
+        {recall_page.FIGURE: accuracy_curves(study)},
+        partial(recall_data.report_data, study),
+        partial(recall_page.page, study),
     )
 
 

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastweights.report.names import LANGUAGE_NAMES, MODEL_NAMES, in_order
+from fastweights.report.names import (
+    LANGUAGE_NAMES,
+    MODEL_NAMES,
+    RECALL_MODEL_NAMES,
+    in_order,
+)
 from fastweights.report.runs import Run, read_runs
 from fastweights.report.windows import Windows, find_windows
 
@@ -55,6 +60,14 @@ class Cell:
                     curve.setdefault(length, []).append(value)
         return dict(sorted(curve.items()))
 
+    def by_length(self) -> dict[int, list[float]]:
+        """Of recall: length -> accuracies over its queries (0 to 1), one a finished run."""
+        curve: dict[int, list[float]] = {}
+        for run in self.done:
+            for length, value in run.by_length().items():
+                curve.setdefault(length, []).append(value)
+        return dict(sorted(curve.items()))
+
 
 @dataclass(frozen=True)
 class Study:
@@ -89,10 +102,11 @@ def read_study(folder: Path) -> Study:
 
 
 def arrange(folder: Path, found: Sequence[Run]) -> Study:
-    """The runs of formal languages that a folder holds."""
+    """The runs that a folder holds, of formal languages or of recall, whose tasks are then the
+    languages."""
     runs = tuple(found)
     languages = tuple(in_order((run.task for run in runs), LANGUAGE_NAMES))
-    models = tuple(in_order((run.model for run in runs), MODEL_NAMES))
+    models = tuple(in_order((run.model for run in runs), (*MODEL_NAMES, *RECALL_MODEL_NAMES)))
     cells = {}
     for language in languages:
         for model in models:

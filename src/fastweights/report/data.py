@@ -89,11 +89,11 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "model": cell.model,
         "num_runs": len(cell.runs),
         "num_done": len(cell.done),
-        "bin0": _spread(cell.accuracy("bin0")),
-        "bin1": _spread(cell.accuracy("bin1")),
+        "bin0": spread_data(cell.accuracy("bin0")),
+        "bin1": spread_data(cell.accuracy("bin1")),
         "horizon": {
             "lengths": list(horizon),
-            "sequence_accuracy": [_spread(Spread.of(values)) for values in horizon.values()],
+            "sequence_accuracy": [spread_data(Spread.of(values)) for values in horizon.values()],
             "longest_length": longest,
         }
         if horizon
@@ -103,7 +103,8 @@ def _cell(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _spread(spread: Spread | None) -> dict[str, Any] | None:
+def spread_data(spread: Spread | None) -> dict[str, Any] | None:
+    """None for no values."""
     return {"mean": spread.mean, "std": spread.std, "num_seeds": spread.count} if spread else None
 
 

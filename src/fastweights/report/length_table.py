@@ -1,5 +1,7 @@
 """Accuracy by length for the terminal: rows models, columns the bins and the horizon's lengths."""
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.table import Table
 from rich.text import Text
@@ -19,20 +21,8 @@ def accuracy_by_length(study: Study) -> Table:
         sorted({length for cell in study.cells.values() for length in cell.horizon()}), room
     )
     single = len(study.languages) == 1
-    table = Table(
-        title=_title(study),
-        title_justify="left",
-        title_style="bold",
-        caption=_caption(study),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("model", no_wrap=True)
-    for header in [*_bin_headers(study), *map(str, lengths)]:
-        table.add_column(header, justify="right", no_wrap=True)
+    headers = ["model", *_bin_headers(study), *map(str, lengths)]
+    table = titled_table(_title(study), missing_caption(study), headers)
     for language in study.languages:
         if not single:
             table.add_row(Text(language_name(language).plain, style="bold"))
@@ -41,6 +31,24 @@ def accuracy_by_length(study: Study) -> Table:
                 table.add_row(*_row(study.cells[language, model], lengths))
         if not single:
             table.add_section()
+    return table
+
+
+def titled_table(title: str, caption: str | None, headers: Sequence[str]) -> Table:
+    """Without lines but the one below the headers; the first column to the left, others right."""
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for number, header in enumerate(headers):
+        table.add_column(header, justify="right" if number else "left", no_wrap=True)
     return table
 
 
@@ -61,7 +69,8 @@ def _title(study: Study) -> str:
     return f"{what} accuracy, % ({number} seed{'s' if high > 1 else ''})"
 
 
-def _caption(study: Study) -> str | None:
+def missing_caption(study: Study) -> str | None:
+    """What `model_text` means, where a run is not finished."""
     missing = any(len(cell.done) < len(cell.runs) for cell in study.cells.values())
     return "n/m: n of m seeds finished" if missing else None
 
@@ -74,18 +83,22 @@ def _bin_headers(study: Study) -> list[str]:
 
 
 def _row(cell: Cell, lengths: list[int]) -> list[Text]:
-    """A model's numbers, with `2/3` after its name where one of three seeds did not finish."""
+    horizon = cell.horizon()
+    values = [cell.accuracy("bin0"), cell.accuracy("bin1")]
+    values += [Spread.of(horizon.get(length, [])) for length in lengths]
+    return [model_text(cell), *map(accuracy_text, values)]
+
+
+def model_text(cell: Cell) -> Text:
+    """A model's name, with `2/3` after it where one of three seeds did not finish."""
     done, asked = len(cell.done), len(cell.runs)
     name = Text(model_name(cell.model).plain)
     if done < asked:
         name.append(f" {done}/{asked}", style="dim")
-    horizon = cell.horizon()
-    values = [cell.accuracy("bin0"), cell.accuracy("bin1")]
-    values += [Spread.of(horizon.get(length, [])) for length in lengths]
-    return [name, *map(_value, values)]
+    return name
 
 
-def _value(value: Spread | None) -> Text:
+def accuracy_text(value: Spread | None) -> Text:
     """Perfect stands out, failed steps back; a missing number is a dash."""
     if value is None:
         return Text("–", style="dim")

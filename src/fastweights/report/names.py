@@ -36,6 +36,13 @@ MODEL_NAMES: dict[str, str] = {
     "srwm": "SRWM",
 }
 
+RECALL_MODEL_NAMES: dict[str, str] = {
+    "softmax_attention_conv": "softmax attention",
+    "linear_transformer_conv": "linear Transformer",
+    "delta_net_conv": "DeltaNet",
+}
+"""Those of study recall, where every model has a short convolution."""
+
 
 def escape_markdown(text: str) -> str:
     """`text` on one line, with the characters that Markdown reads as marks escaped."""
@@ -53,8 +60,8 @@ def language_name(key: str) -> Name:
 
 
 def model_name(key: str) -> Name:
-    """The name of a model; a key that is not one of the eight is shown as it is."""
-    return as_it_is(MODEL_NAMES.get(key, key))
+    """The name of a model; a key that is not known is shown as it is."""
+    return as_it_is(MODEL_NAMES.get(key) or RECALL_MODEL_NAMES.get(key, key))
 
 
 def in_order(keys: Iterable[str], known: Iterable[str]) -> list[str]:

@@ -44,8 +44,13 @@ _CAPTIONS = {
 
 def title(study: Study) -> str:
     """What was compared, in numbers."""
+    return f"Length generalisation: {counted(study, 'languages')}"
+
+
+def counted(study: Study, tasks: str) -> str:
+    """How many tasks (called `tasks`), models and seeds; the name where there is one."""
     counts = [
-        (len(study.languages), "languages", language_name(study.languages[0]).markdown),
+        (len(study.languages), tasks, language_name(study.languages[0]).markdown),
         (len(study.models), "models", model_name(study.models[0]).markdown),
     ]
     parts = [only if number == 1 else f"{number} {what}" for number, what, only in counts]
@@ -56,7 +61,7 @@ def title(study: Study) -> str:
         parts.append(f"{seeds[0]} seeds")
     else:
         parts.append(f"{min(seeds)} to {max(seeds)} seeds")
-    return "Length generalisation: " + " × ".join(parts)
+    return " × ".join(parts)
 
 
 def protocols(study: Study) -> list[dict[str, str | int]]:
@@ -82,7 +87,7 @@ def protocols(study: Study) -> list[dict[str, str | int]]:
 
 def page(study: Study, figures: Sequence[str], command: str) -> str:
     """The whole page."""
-    parts = [f"# {title(study)}", _how(study), "## Accuracy", *_accuracy(study)]
+    parts = [f"# {title(study)}", how(study), "## Accuracy", *_accuracy(study)]
     parts += _pictures([name for name in figures if name == "accuracy_heat_map.png"])
     parts += _published(study)
     if any(cell.horizon() for cell in study.cells.values()):
@@ -90,13 +95,14 @@ def page(study: Study, figures: Sequence[str], command: str) -> str:
         parts += _pictures([name for name in figures if name == "horizon_curves.png"])
     if "learning_curves.png" in figures:
         parts += ["## Learning", *_pictures(["learning_curves.png"])]
-    parts += ["## Configurations", configuration_table(study), _configuration_note()]
-    parts += ["## Runs without a result", _failures(study)]
+    parts += ["## Configurations", configuration_table(study), configuration_note()]
+    parts += ["## Runs without a result", failures(study)]
     parts += ["## Make this page again", f"```\n{command}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _how(study: Study) -> str:
+def how(study: Study) -> str:
+    """Protocols, machines and number of results, one line each."""
     lines = []
     found = protocols(study)
     for entry in found:
@@ -195,11 +201,13 @@ def _pictures(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def _configuration_note() -> str:
+def configuration_note() -> str:
+    """What a dash and a range mean in the table."""
     return "`–`: the layer's default, not applicable, or no finished run. Ranges are over seeds."
 
 
-def _failures(study: Study) -> str:
+def failures(study: Study) -> str:
+    """The runs without a result, one line each."""
     missing = [run for run in study.runs if run.status != "done"]
     if not missing:
         return "None."

@@ -6,7 +6,7 @@ A run that failed, is not finished or left nothing is a `Run` too, with the reas
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,12 @@ class SplitScores(_Record):
     num_queries: int | None = None
 
 
+def check_same_number(lengths: Sequence[int], accuracies: Sequence[float]) -> None:
+    """Raises ValueError where a length has no accuracy, or an accuracy no length."""
+    if len(lengths) != len(accuracies):
+        raise ValueError(f"{len(lengths)} lengths but {len(accuracies)} accuracies")
+
+
 class Horizon(_Record):
     """Sequence accuracy (0 to 1) at exact lengths; at least `threshold` up to `longest_length`."""
 
@@ -48,10 +54,19 @@ class Horizon(_Record):
 
     @model_validator(mode="after")
     def _same_number(self) -> "Horizon":
-        if len(self.lengths) != len(self.sequence_accuracy):
-            raise ValueError(
-                f"{len(self.lengths)} lengths but {len(self.sequence_accuracy)} accuracies"
-            )
+        check_same_number(self.lengths, self.sequence_accuracy)
+        return self
+
+
+class ByLength(_Record):
+    """Accuracy (0 to 1) over the queries of sequences of a length."""
+
+    lengths: list[int]
+    accuracy: list[float]
+
+    @model_validator(mode="after")
+    def _same_number(self) -> "ByLength":
+        check_same_number(self.lengths, self.accuracy)
         return self
 
 
@@ -68,6 +83,7 @@ class Result(_Record):
     selection: str | None = None
     splits: dict[str, SplitScores] = {}
     horizon: Horizon | None = None
+    by_length: ByLength | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,13 @@ class Run:
         """Final sequence accuracy (0 to 1) on a split, None where the run has none."""
         scores = self.result.splits.get(split) if self.result else None
         return None if scores is None else scores.sequence_accuracy
+
+    def by_length(self) -> dict[int, float]:
+        """Of a recall run: length -> accuracy over its queries (0 to 1)."""
+        measured = self.result.by_length if self.result else None
+        if measured is None:
+            return {}
+        return dict(zip(measured.lengths, measured.accuracy, strict=True))
 
     def curve(self, split: str, score: str = "sequence_accuracy") -> tuple[list[int], list[float]]:
         """Steps and finite scores of a split during training, in step order."""
@@ -159,6 +182,8 @@ def _task_key(task: Any) -> str:
         return "unknown language"
     if "language" in task:
         return str(task["language"])
+    if "vocab_size" in task:
+        return f"recall_{task['vocab_size']}{'_random' if task.get('random_filler') else ''}"
     if "num_keys" in task:
         return f"{REPEATED if task.get('replacement') else UNIQUE}_{task['num_keys']}"
     place = task.get("path") or task.get("folder")

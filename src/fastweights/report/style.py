@@ -8,8 +8,6 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from fastweights.report.names import MODEL_NAMES
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -43,13 +41,18 @@ _KNOWN = {
     "recurrent_delta_net": Stroke("#009E73", "#00765a", "X"),
     "srwm": Stroke("#CC79A7", "#9c4876", "*"),
 }
+_KNOWN |= {
+    "softmax_attention_conv": _KNOWN["transformer"],
+    "linear_transformer_conv": _KNOWN["linear_transformer"],
+    "delta_net_conv": _KNOWN["delta_net_0_2"],
+}
 _OTHERS = ("#332288", "#882255", "#999933", "#44AA99", "#AA4499", "#117733", "#CC6677")
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "8", "H")
 
 
 def strokes(models: Sequence[str]) -> dict[str, Stroke]:
-    """The stroke of each model; models outside the eight share further colours by their order."""
-    others = sorted(set(models) - set(MODEL_NAMES))
+    """The stroke of each model; models that are not known share further colours by their order."""
+    others = sorted(set(models) - set(_KNOWN))
     drawn = dict(_KNOWN)
     for number, model in enumerate(others):
         colour = _OTHERS[number % len(_OTHERS)]

@@ -158,12 +158,12 @@ def configuration(cell: Cell) -> dict[str, str]:
     }
 
 
-def configuration_table(study: Study) -> str:
-    """One row a cell."""
+def configuration_table(study: Study, task: str = "language") -> str:
+    """One row a cell; `task` is what the tasks are called."""
     described = [(cell, configuration(cell)) for cell in study.cells.values()]
     columns = list(described[0][1])
     return markdown_table(
-        ["language", "model", *columns],
+        [task, "model", *columns],
         (
             [
                 language_name(cell.language).markdown,

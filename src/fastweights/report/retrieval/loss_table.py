@@ -2,12 +2,11 @@
 
 import math
 
-from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from fastweights.report.length_table import shown_lengths
+from fastweights.report.length_table import shown_lengths, titled_table
 from fastweights.report.retrieval.agreement import agrees
 from fastweights.report.retrieval.memory import memory_name
 from fastweights.report.retrieval.page import HEADINGS
@@ -23,21 +22,12 @@ def loss_by_size(study: RetrievalStudy) -> Group:
 
 
 def _table(study: RetrievalStudy, setting: int) -> Table:
-    table = Table(
-        title=f"{HEADINGS[setting]}, squared error by number of keys",
-        title_justify="left",
-        title_style="bold",
-        caption="≠: does not agree with what is published",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
     sizes = shown_lengths(study.sizes(setting), _ROOM)
-    table.add_column("memory", no_wrap=True)
-    for size in sizes:
-        table.add_column(str(size), justify="right", no_wrap=True)
+    table = titled_table(
+        f"{HEADINGS[setting]}, squared error by number of keys",
+        "≠: does not agree with what is published",
+        ["memory", *map(str, sizes)],
+    )
     for model in study.models(setting):
         points = {point.num_keys: point for point in study.of_model(setting, model)}
         values = [_value(points.get(size)) for size in sizes]

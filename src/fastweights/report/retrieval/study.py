@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastweights.experiments.retrieval import REPEATED, UNIQUE
 from fastweights.report.cells import Spread
-from fastweights.report.names import LANGUAGE_NAMES, in_order
+from fastweights.report.names import in_order
 from fastweights.report.retrieval.memory import MEMORY_NAMES, num_features, standard_key
 from fastweights.report.retrieval.published import PublishedLoss, published_losses
 from fastweights.report.runs import Run
@@ -95,18 +95,6 @@ class RetrievalStudy:
         return [point for point in self.of_setting(setting) if point.model == model]
 
 
-def is_retrieval(runs: Iterable[Run]) -> bool:
-    """Whether a folder's runs are those of associative retrieval. Raises ValueError, in one line,
-    where some are and others are not."""
-    found = {kind: run.path for run in runs if (kind := _kind(run))}
-    if len(found) > 1:
-        raise ValueError(
-            "a report is about retrieval or about formal languages, not both: "
-            f"{found['retrieval']} and {found['formal language']}"
-        )
-    return "retrieval" in found
-
-
 def arrange(runs: Sequence[Run]) -> RetrievalStudy:
     """The runs by point. A run that has neither a configuration nor the name of a task is no part
     of a point."""
@@ -143,15 +131,6 @@ def evaluations(run: Run) -> tuple[list[int], list[float]]:
 def is_published_variant(run: Run) -> bool:
     """Whether a run was evaluated as in the official code."""
     return section(run.config, "task").get("variant") == "published"
-
-
-def _kind(run: Run) -> str | None:
-    if run.config:
-        is_one = section(run.config, "task").get("kind") == "retrieval"
-        return "retrieval" if is_one else "formal language"
-    if _setting_and_size(run):
-        return "retrieval"
-    return "formal language" if run.task in LANGUAGE_NAMES else None
 
 
 def _setting_and_size(run: Run) -> tuple[int, int] | None:

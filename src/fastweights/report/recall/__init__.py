@@ -1,0 +1,1 @@
+"""The report of multi-query associative recall: accuracy by length, and who is ahead."""

@@ -1,0 +1,64 @@
+"""report.json of a recall study: every number of the page and of the figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastweights.report.cells import Cell, Spread, Study
+from fastweights.report.data import spread_data
+from fastweights.report.environments import environments
+from fastweights.report.names import model_name
+from fastweights.report.page import protocols
+from fastweights.report.recall.figure import training_lengths
+from fastweights.report.recall.page import title
+from fastweights.report.recall.tables import COMPARED, differences
+from fastweights.report.runs import Run
+from fastweights.report.tables import configuration
+
+
+def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str, Any]:
+    """Plain dictionaries and lists; accuracies and their differences from 0 to 1."""
+    return {
+        "title": title(study),
+        "command": command,
+        "protocols": protocols(study),
+        "environments": environments(study.runs),
+        "models": [{"key": key, "name": model_name(key).plain} for key in study.models],
+        "cells": [_cell(cell) for cell in study.cells.values()],
+        "differences": [
+            {"task": task, "models": COMPARED, **_by_length(found)}
+            for task in study.languages
+            if (found := differences(study, task))
+        ],
+        "training_lengths": {task: training_lengths(study, task) for task in study.languages},
+        "runs": [_run(run) for run in study.runs],
+        "figures": list(figures),
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "task": cell.language,
+        "model": cell.model,
+        "num_runs": len(cell.runs),
+        "num_done": len(cell.done),
+        **_by_length(cell.by_length()),
+        "configuration": configuration(cell),
+    }
+
+
+def _by_length(curve: Mapping[int, Sequence[float]]) -> dict[str, Any]:
+    spreads = [spread_data(Spread.of(values)) for values in curve.values()]
+    return {"lengths": list(curve), "accuracy": spreads}
+
+
+def _run(run: Run) -> dict[str, Any]:
+    return {
+        "path": run.path,
+        "task": run.task,
+        "model": run.model,
+        "seed": run.seed,
+        "status": run.status,
+        "error": run.error,
+        "result": run.result.model_dump(exclude_unset=True) if run.result else None,
+        "config": dict(run.config),
+    }
