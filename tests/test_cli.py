@@ -642,6 +642,35 @@ def test_retrieval_from_training_to_its_memory(call: Call, tmp_path: Path) -> No
     assert again.status == 2 and "model" in again.err and again.err.count("\n") == 1
 
 
+def test_recall_from_training_to_its_evaluation(call: Call, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    sizes = ["--vocab-size", "16", "--task.lengths", "8", "--task.test-lengths", "8", "16"]
+    settings = ["--max-steps", "2", "--dim", "8", "--num-threads", "1"]
+    trained = call("train", *sizes, *settings, "--out", run)
+    assert trained.status == 0, trained.err
+    result = json.loads((run / "result.json").read_text())
+    measured = json.loads(call("evaluate", run, "--json").out)
+    assert measured["step"] == result["selected_step"]
+    assert measured["splits"] == result["splits"]
+    assert measured["by_length"] == result["by_length"]
+    shown = call("evaluate", run)
+    assert shown.status == 0, shown.err
+    assert [line.split()[:2] for line in shown.out.splitlines()[-2:]] == [
+        ["length", "8"],
+        ["length", "16"],
+    ]
+    for command, message in (
+        (["evaluate", run, "--length", "8"], f"--length: {run} is a recall run, without strings"),
+        (["evaluate", run, "--memory", "a.png"], f"--memory: {run} is a recall run"),
+        (["predict", run, "01"], f"{run}: holds a recall run: it knows no strings"),
+    ):
+        refused = call(*command)
+        assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
+    page = call("report", run)
+    assert page.status == 0, page.err
+    assert (run / "recall_curves.png").exists() and "recall_16_random" in page.out
+
+
 def test_the_memory_of_a_run_on_strings(call: Call, trained: Path, tmp_path: Path) -> None:
     picture = tmp_path / "memory.png"
     assert call("evaluate", trained, "--memory", picture, "--string", "0110").status == 0

@@ -30,7 +30,9 @@ from fastweights.train.config import (
 )
 from fastweights.train.data import load_run_task
 from fastweights.train.environment import find_device
-from fastweights.train.retrieval import RetrievalProblem, build_associative_memory
+from fastweights.train.problems import load_problem
+from fastweights.train.recall import RecallProblem
+from fastweights.train.retrieval import RetrievalProblem
 from fastweights.train.task_file import check_files, own_automaton, read_task
 
 CheckpointName = Literal["best", "last"]
@@ -69,8 +71,9 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadedRetrieval:
-    """A retrieval run's model with the weights of one checkpoint, in evaluation mode."""
+class LoadedQueries:
+    """The model of a retrieval or recall run with the weights of one checkpoint, in evaluation
+    mode."""
 
     folder: Path
     config: RunConfig
@@ -79,9 +82,9 @@ class LoadedRetrieval:
     device: torch.device
 
 
-def is_retrieval(run_folder: Path) -> bool:
-    """Whether a run folder holds a retrieval run. Raises as `load_run` does."""
-    return _config_of(run_folder).task.kind == "retrieval"
+def kind_of_run(run_folder: Path) -> str:
+    """The kind of the task of a run folder. Raises as `load_run` does."""
+    return _config_of(run_folder).task.kind
 
 
 def load_run(
@@ -112,18 +115,32 @@ def load_run(
 
 def load_retrieval(
     run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
-) -> LoadedRetrieval:
+) -> LoadedQueries:
     """The model of a retrieval run's folder; otherwise as `load_run`."""
+    return _load_queries(run_folder, "retrieval", checkpoint, device)
+
+
+def load_recall(
+    run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
+) -> LoadedQueries:
+    """The model of a recall run's folder; otherwise as `load_run`."""
+    return _load_queries(run_folder, "recall", checkpoint, device)
+
+
+def _load_queries(
+    run_folder: Path, kind: str, checkpoint: CheckpointName, device: Device
+) -> LoadedQueries:
     place, run_folder = find_device(device), Path(run_folder)
     config = _config_of(run_folder)
-    if config.task.kind != "retrieval":
-        raise ValueError(f"{run_folder}: holds a run of kind {config.task.kind}, not of retrieval")
+    if config.task.kind != kind:
+        raise ValueError(f"{run_folder}: holds a run of kind {config.task.kind}, not of {kind}")
     weights = Checkpoints(run_folder).load(checkpoint)
-    model = _with_weights(build_associative_memory(config), weights, config, run_folder, place)
-    return LoadedRetrieval(run_folder, config, model, weights.step, place)
+    untrained = load_problem(config, place).build_model()
+    model = _with_weights(untrained, weights, config, run_folder, place)
+    return LoadedQueries(run_folder, config, model, weights.step, place)
 
 
-def evaluate_retrieval(run: LoadedRetrieval) -> dict[str, dict[str, Any]]:
+def evaluate_retrieval(run: LoadedQueries) -> dict[str, dict[str, Any]]:
     """Squared error, accuracy and number of queries, on the sequences of the strict test and as
     published, whatever the run's own variant."""
     found = {}
@@ -134,6 +151,12 @@ def evaluate_retrieval(run: LoadedRetrieval) -> dict[str, dict[str, Any]]:
             splits = RetrievalProblem(config, run.device).conclude(run.model, run.step)["splits"]
         found[variant] = next(iter(splits.values()))
     return found
+
+
+def evaluate_recall(run: LoadedQueries) -> dict[str, Any]:
+    """`splits` and `by_length`, as result.json has them."""
+    with _autocast(run):
+        return RecallProblem(run.config, run.device).conclude(run.model, run.step)
 
 
 def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
@@ -148,7 +171,7 @@ def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
         return map_of_model(cast(SequenceModel, run.model), ids)
 
 
-def memory_of_retrieval(run: LoadedRetrieval) -> tuple[MemoryMap, list[str]]:
+def memory_of_retrieval(run: LoadedQueries) -> tuple[MemoryMap, list[str]]:
     """The map of the first sequence of the strict validation set, and `key:value` of each pair."""
     problem = RetrievalProblem(run.config, run.device)
     keys, values = (x[0] for x in problem.validation_pairs())
@@ -318,6 +341,6 @@ def _expected(language: FormalLanguage | None, string: Sequence[str]) -> list[st
     return language.label(string[:longest]) if longest else []
 
 
-def _autocast(run: LoadedRun | LoadedRetrieval) -> torch.autocast:
+def _autocast(run: LoadedRun | LoadedQueries) -> torch.autocast:
     mixed = run.config.precision == "bf16-mixed"
     return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=mixed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,9 @@ from fastweights.experiments.formal_languages import LANGUAGES
 if TYPE_CHECKING:
     from fastweights.evaluate import LoadedRun
     from fastweights.memory_map import MemoryMap
+
+_OF_STRINGS = ("language", "regex", "dfa", "files", "length", "string")
+"""Options of runs on strings."""
 
 
 def add_options(parser: Parser) -> None:
@@ -80,27 +83,44 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--length needs a language, which --files does not have")
     if arguments.string is not None and arguments.memory is None:
         raise ValueError("--string is what --memory is drawn for: give --memory PNG, too")
-    from fastweights.evaluate import is_retrieval
+    from fastweights.evaluate import kind_of_run
 
-    if is_retrieval(arguments.run_folder):
-        measured = _measure_retrieval(arguments)
-    else:
-        measured = _measure_formal(arguments)
+    match kind_of_run(arguments.run_folder):
+        case "retrieval":
+            measured, show = _measure_retrieval(arguments), _show_retrieval
+        case "recall":
+            measured, show = _measure_recall(arguments), _show_recall
+        case _:
+            measured, show = _measure_formal(arguments), _show
     if arguments.json:
         print(json.dumps(measured, indent=2))
-    elif "retrieval" in measured:
-        _show_retrieval(measured)
     else:
-        _show(measured)
+        show(measured)
     return 0
 
 
-def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
-    for name in ("language", "regex", "dfa", "files", "length", "string"):
+def _refuse(arguments: argparse.Namespace, kind: str, *names: str) -> None:
+    """Raises ValueError for an option that a run of this kind does not have."""
+    for name in names:
         if getattr(arguments, name) is not None:
-            raise ValueError(
-                f"--{name}: {arguments.run_folder} is a retrieval run, without strings"
-            )
+            raise ValueError(f"--{name}: {arguments.run_folder} is a {kind} run, without strings")
+
+
+def _measure_recall(arguments: argparse.Namespace) -> dict[str, Any]:
+    _refuse(arguments, "recall", *_OF_STRINGS, "memory")
+    from fastweights.evaluate import evaluate_recall, load_recall
+
+    loaded = load_recall(arguments.run_folder, arguments.checkpoint, arguments.device)
+    return {
+        "run": str(loaded.folder),
+        "checkpoint": arguments.checkpoint,
+        "step": loaded.step,
+        **evaluate_recall(loaded),
+    }
+
+
+def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
+    _refuse(arguments, "retrieval", *_OF_STRINGS)
     from fastweights.evaluate import evaluate_retrieval, load_retrieval, memory_of_retrieval
 
     loaded = load_retrieval(arguments.run_folder, arguments.checkpoint, arguments.device)
@@ -181,10 +201,40 @@ def _other_task(arguments: argparse.Namespace) -> dict[str, Any] | None:
 
 
 def _show_retrieval(measured: Mapping[str, Any]) -> None:
+    from fastweights.report.percent import percent
+
+    rows = []
+    for variant, scores in measured["retrieval"].items():
+        error = scores["squared_error"]
+        shown = "not finite" if error is None else f"{error:.4f}"
+        rows.append((variant, str(scores["num_queries"]), shown, percent(scores["accuracy"])))
+    _show_queries(measured, ("evaluation", "queries", "squared error", "values right %"), rows)
+
+
+def _show_recall(measured: Mapping[str, Any]) -> None:
+    from fastweights.report.percent import percent
+
+    by_length = measured["by_length"]
+    names = ("accuracy", "nats_per_query", "num_queries")
+    columns = zip(*(by_length[name] for name in names), strict=True)
+    scores = {
+        **{name: tuple(found[n] for n in names) for name, found in measured["splits"].items()},
+        **{f"length {n}": each for n, each in zip(by_length["lengths"], columns, strict=True)},
+    }
+    rows = [
+        (name, str(count), percent(accuracy), "not finite" if nats is None else f"{nats:.2g}")
+        for name, (accuracy, nats, count) in scores.items()
+    ]
+    _show_queries(measured, ("sequences", "queries", "values right %", "nats/query"), rows)
+
+
+def _show_queries(
+    measured: Mapping[str, Any], header: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """Which weights, and a table."""
     from rich.console import Console
 
     from fastweights.cli.tables import plain_table
-    from fastweights.report.percent import percent
 
     console = Console(highlight=False)
     console.print(
@@ -192,15 +242,9 @@ def _show_retrieval(measured: Mapping[str, Any]) -> None:
         markup=False,
         soft_wrap=True,
     )
-    table = plain_table("evaluation", "queries", "squared error", "values right %")
-    for variant, scores in measured["retrieval"].items():
-        error = scores["squared_error"]
-        table.add_row(
-            variant,
-            str(scores["num_queries"]),
-            "not finite" if error is None else f"{error:.4f}",
-            percent(scores["accuracy"]),
-        )
+    table = plain_table(*header)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
 
 
