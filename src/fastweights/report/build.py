@@ -12,7 +12,7 @@ from fastweights.report.cells import arrange
 from fastweights.report.data import report_data, to_json
 from fastweights.report.heat_map import heat_map
 from fastweights.report.horizon_curves import horizon_curves
-from fastweights.report.kind import kind_of
+from fastweights.report.kind import Kind, kind_of
 from fastweights.report.learning_curves import learning_curves
 from fastweights.report.page import page
 from fastweights.report.recall import data as recall_data
@@ -48,13 +48,7 @@ def build_report(folder: Path, out: Path | None = None) -> Path:
     """
     folder = Path(folder)
     runs = read_runs(folder)
-    match kind_of(runs):
-        case "retrieval":
-            parts = _of_retrieval(runs)
-        case "recall":
-            parts = _of_recall(folder, runs)
-        case "formal languages":
-            parts = _of_formal_languages(folder, runs)
+    parts = _PARTS[kind_of(runs)](folder, runs)
     target = folder if out is None else Path(out)
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target}: is not a folder")
@@ -78,7 +72,7 @@ def _of_formal_languages(folder: Path, runs: Sequence[Run]) -> _Parts:
     return _Parts(drawn, partial(report_data, study), partial(page, study))
 
 
-def _of_retrieval(runs: Sequence[Run]) -> _Parts:
+def _of_retrieval(folder: Path, runs: Sequence[Run]) -> _Parts:
     study = arrange_retrieval(runs)
     drawn = {}
     for setting in study.settings:
@@ -99,6 +93,13 @@ def _of_recall(folder: Path, runs: Sequence[Run]) -> _Parts:
         partial(recall_data.report_data, study),
         partial(recall_page.page, study),
     )
+
+
+_PARTS: dict[Kind, Callable[[Path, Sequence[Run]], _Parts]] = {
+    "formal languages": _of_formal_languages,
+    "retrieval": _of_retrieval,
+    "recall": _of_recall,
+}
 
 
 def _draw(drawn: "Mapping[str, Figure | None]", target: Path) -> list[str]:
