@@ -31,7 +31,6 @@ from fastweights.train.config import (
 from fastweights.train.data import load_run_task
 from fastweights.train.environment import find_device
 from fastweights.train.problems import load_problem
-from fastweights.train.recall import RecallProblem
 from fastweights.train.retrieval import RetrievalProblem
 from fastweights.train.task_file import check_files, own_automaton, read_task
 
@@ -71,9 +70,8 @@ class Prediction:
 
 
 @dataclasses.dataclass(frozen=True)
-class LoadedQueries:
-    """The model of a retrieval or recall run with the weights of one checkpoint, in evaluation
-    mode."""
+class LoadedModel:
+    """A run's model, whatever its task, with the weights of one checkpoint, in evaluation mode."""
 
     folder: Path
     config: RunConfig
@@ -100,7 +98,7 @@ def load_run(
     place = find_device(device)
     run_folder = Path(run_folder)
     config = own_automaton(_config_of(run_folder), run_folder)
-    if not isinstance(config.model, SequenceModelConfig) or config.task.kind == "recall":
+    if not isinstance(config.model, SequenceModelConfig) or config.task.kind in ("recall", "text"):
         raise ValueError(f"{run_folder}: holds a {config.task.kind} run: it knows no strings")
     weights = Checkpoints(run_folder).load(checkpoint)
     task, symbols, labels = read_task(run_folder)
@@ -113,34 +111,19 @@ def load_run(
     )
 
 
-def load_retrieval(
+def load_model(
     run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
-) -> LoadedQueries:
-    """The model of a retrieval run's folder; otherwise as `load_run`."""
-    return _load_queries(run_folder, "retrieval", checkpoint, device)
-
-
-def load_recall(
-    run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
-) -> LoadedQueries:
-    """The model of a recall run's folder; otherwise as `load_run`."""
-    return _load_queries(run_folder, "recall", checkpoint, device)
-
-
-def _load_queries(
-    run_folder: Path, kind: str, checkpoint: CheckpointName, device: Device
-) -> LoadedQueries:
+) -> LoadedModel:
+    """The model of a run folder of any kind; otherwise as `load_run`."""
     place, run_folder = find_device(device), Path(run_folder)
     config = _config_of(run_folder)
-    if config.task.kind != kind:
-        raise ValueError(f"{run_folder}: holds a run of kind {config.task.kind}, not of {kind}")
     weights = Checkpoints(run_folder).load(checkpoint)
     untrained = load_problem(config, place).build_model()
     model = _with_weights(untrained, weights, config, run_folder, place)
-    return LoadedQueries(run_folder, config, model, weights.step, place)
+    return LoadedModel(run_folder, config, model, weights.step, place)
 
 
-def evaluate_retrieval(run: LoadedQueries) -> dict[str, dict[str, Any]]:
+def evaluate_retrieval(run: LoadedModel) -> dict[str, dict[str, Any]]:
     """Squared error, accuracy and number of queries, on the sequences of the strict test and as
     published, whatever the run's own variant."""
     found = {}
@@ -153,10 +136,10 @@ def evaluate_retrieval(run: LoadedQueries) -> dict[str, dict[str, Any]]:
     return found
 
 
-def evaluate_recall(run: LoadedQueries) -> dict[str, Any]:
-    """`splits` and `by_length`, as result.json has them."""
+def evaluate_again(run: LoadedModel) -> dict[str, Any]:
+    """What result.json says of the weights: `splits` and, of recall, `by_length`."""
     with _autocast(run):
-        return RecallProblem(run.config, run.device).conclude(run.model, run.step)
+        return load_problem(run.config, run.device).conclude(run.model, run.step)
 
 
 def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
@@ -171,7 +154,7 @@ def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
         return map_of_model(cast(SequenceModel, run.model), ids)
 
 
-def memory_of_retrieval(run: LoadedQueries) -> tuple[MemoryMap, list[str]]:
+def memory_of_retrieval(run: LoadedModel) -> tuple[MemoryMap, list[str]]:
     """The map of the first sequence of the strict validation set, and `key:value` of each pair."""
     problem = RetrievalProblem(run.config, run.device)
     keys, values = (x[0] for x in problem.validation_pairs())
@@ -341,6 +324,6 @@ def _expected(language: FormalLanguage | None, string: Sequence[str]) -> list[st
     return language.label(string[:longest]) if longest else []
 
 
-def _autocast(run: LoadedRun | LoadedQueries) -> torch.autocast:
+def _autocast(run: LoadedRun | LoadedModel) -> torch.autocast:
     mixed = run.config.precision == "bf16-mixed"
     return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=mixed)

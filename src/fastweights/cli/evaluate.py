@@ -89,7 +89,9 @@ def run(arguments: argparse.Namespace) -> int:
         case "retrieval":
             measured, show = _measure_retrieval(arguments), _show_retrieval
         case "recall":
-            measured, show = _measure_recall(arguments), _show_recall
+            measured, show = _measure_again(arguments, "recall"), _show_recall
+        case "text":
+            measured, show = _measure_again(arguments, "text"), _show_text
         case _:
             measured, show = _measure_formal(arguments), _show
     if arguments.json:
@@ -106,24 +108,24 @@ def _refuse(arguments: argparse.Namespace, kind: str, *names: str) -> None:
             raise ValueError(f"--{name}: {arguments.run_folder} is a {kind} run, without strings")
 
 
-def _measure_recall(arguments: argparse.Namespace) -> dict[str, Any]:
-    _refuse(arguments, "recall", *_OF_STRINGS, "memory")
-    from fastweights.evaluate import evaluate_recall, load_recall
+def _measure_again(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
+    _refuse(arguments, kind, *_OF_STRINGS, "memory")
+    from fastweights.evaluate import evaluate_again, load_model
 
-    loaded = load_recall(arguments.run_folder, arguments.checkpoint, arguments.device)
+    loaded = load_model(arguments.run_folder, arguments.checkpoint, arguments.device)
     return {
         "run": str(loaded.folder),
         "checkpoint": arguments.checkpoint,
         "step": loaded.step,
-        **evaluate_recall(loaded),
+        **evaluate_again(loaded),
     }
 
 
 def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
     _refuse(arguments, "retrieval", *_OF_STRINGS)
-    from fastweights.evaluate import evaluate_retrieval, load_retrieval, memory_of_retrieval
+    from fastweights.evaluate import evaluate_retrieval, load_model, memory_of_retrieval
 
-    loaded = load_retrieval(arguments.run_folder, arguments.checkpoint, arguments.device)
+    loaded = load_model(arguments.run_folder, arguments.checkpoint, arguments.device)
     if arguments.memory is not None:
         found, names = memory_of_retrieval(loaded)
         _draw([found], names, arguments.memory)
@@ -208,7 +210,7 @@ def _show_retrieval(measured: Mapping[str, Any]) -> None:
         error = scores["squared_error"]
         shown = "not finite" if error is None else f"{error:.4f}"
         rows.append((variant, str(scores["num_queries"]), shown, percent(scores["accuracy"])))
-    _show_queries(measured, ("evaluation", "queries", "squared error", "values right %"), rows)
+    _show_table(measured, ("evaluation", "queries", "squared error", "values right %"), rows)
 
 
 def _show_recall(measured: Mapping[str, Any]) -> None:
@@ -225,10 +227,19 @@ def _show_recall(measured: Mapping[str, Any]) -> None:
         (name, str(count), percent(accuracy), "not finite" if nats is None else f"{nats:.2g}")
         for name, (accuracy, nats, count) in scores.items()
     ]
-    _show_queries(measured, ("sequences", "queries", "values right %", "nats/query"), rows)
+    _show_table(measured, ("sequences", "queries", "values right %", "nats/query"), rows)
 
 
-def _show_queries(
+def _show_text(measured: Mapping[str, Any]) -> None:
+    rows = []
+    for split, scores in measured["splits"].items():
+        found = (scores["bits_per_byte"], scores["nats_per_token"])
+        texts = ["not finite" if value is None else f"{value:.4f}" for value in found]
+        rows.append((split, f"{scores['num_tokens']:,}", *texts))
+    _show_table(measured, ("split", "bytes", "bits/byte", "nats/byte"), rows)
+
+
+def _show_table(
     measured: Mapping[str, Any], header: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> None:
     """Which weights, and a table."""

@@ -25,6 +25,10 @@ from fastweights.report.retrieval.step_figure import loss_by_step
 from fastweights.report.retrieval.study import arrange as arrange_retrieval
 from fastweights.report.runs import Run, read_runs
 from fastweights.report.style import png
+from fastweights.report.text import data as text_data
+from fastweights.report.text import page as text_page
+from fastweights.report.text.bits_figure import bits_by_step
+from fastweights.report.text.expert_figures import expert_load, expert_pairs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -95,10 +99,21 @@ def _of_recall(folder: Path, runs: Sequence[Run]) -> _Parts:
     )
 
 
+def _of_text(folder: Path, runs: Sequence[Run]) -> _Parts:
+    study = arrange(folder, runs)
+    drawn = {
+        text_page.BITS: bits_by_step(study),
+        text_page.LOAD: expert_load(study),
+        text_page.TOGETHER: expert_pairs(study),
+    }
+    return _Parts(drawn, partial(text_data.report_data, study), partial(text_page.page, study))
+
+
 _PARTS: dict[Kind, Callable[[Path, Sequence[Run]], _Parts]] = {
     "formal languages": _of_formal_languages,
     "retrieval": _of_retrieval,
     "recall": _of_recall,
+    "text": _of_text,
 }
 
 

@@ -9,7 +9,7 @@ from fastweights.experiments.retrieval import REPEATED, UNIQUE
 from fastweights.report.names import LANGUAGE_NAMES
 from fastweights.report.runs import Run
 
-Kind = Literal["formal languages", "retrieval", "recall"]
+Kind = Literal["formal languages", "retrieval", "recall", "text"]
 
 
 def kind_of(runs: Iterable[Run]) -> Kind:

@@ -1,10 +1,10 @@
 """Learning curves: sequence accuracy during training against optimizer steps."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fastweights.report.cells import Cell, Study
 from fastweights.report.panels import is_left, language_panels, name_lines
-from fastweights.report.runs import Run
 from fastweights.report.style import INK, Stroke, percent_axis, strokes
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def learning_curves(study: Study) -> "Figure | None":
         percent_axis(axes, name if is_left(panels, language) else None)
         ends = {}
         for model in study.models:
-            height = _draw(axes, study.cell(language, model), split, drawn[model])
+            curves = _curves(study.cell(language, model), split)
+            height = draw_curves(axes, curves, drawn[model])
             if height is not None:
                 ends[model] = height
         step_axis(axes)
@@ -41,7 +42,7 @@ def learning_curves(study: Study) -> "Figure | None":
     return figure
 
 
-def mean_curve(curves: list[Curve]) -> Curve:
+def mean_curve(curves: Sequence[Curve]) -> Curve:
     """Mean over curves at every step that one of them measured, from the first step that all have
     reached. Between its measurements and after its end a curve keeps its last value."""
     start = max(steps[0] for steps, _ in curves)
@@ -58,25 +59,19 @@ def mean_curve(curves: list[Curve]) -> Curve:
     return grid, means
 
 
-def _draw(axes: "Axes", cell: Cell, split: str, stroke: Stroke) -> float | None:
-    """Draws one model; returns the height in % at which its mean ends, None without a curve."""
-    curves = [curve for curve in (_curve(run, split) for run in cell.runs) if curve[0]]
+def draw_curves(axes: "Axes", curves: Sequence[Curve], stroke: Stroke) -> float | None:
+    """Draws one model, its seeds thin and their mean bold; returns the height at which the mean
+    ends, None without a curve."""
     if not curves:
         return None
     if len(curves) > 1:
         for steps, values in curves:
-            axes.plot(
-                steps,
-                [100 * value for value in values],
-                color=stroke.colour,
-                linewidth=0.7,
-                alpha=0.35,
-            )
+            axes.plot(steps, values, color=stroke.colour, linewidth=0.7, alpha=0.35)
     steps, means = mean_curve(curves)
-    axes.plot(steps, [100 * mean for mean in means], color=stroke.colour, linewidth=1.8)
+    axes.plot(steps, means, color=stroke.colour, linewidth=1.8)
     axes.plot(
         steps[-1:],
-        [100 * means[-1]],
+        means[-1:],
         marker=stroke.marker,
         color=stroke.colour,
         markersize=stroke.size(5.5),
@@ -85,14 +80,17 @@ def _draw(axes: "Axes", cell: Cell, split: str, stroke: Stroke) -> float | None:
         clip_on=False,
         zorder=5,
     )
-    return 100 * means[-1]
+    return means[-1]
 
 
-def _curve(run: Run, split: str) -> Curve:
-    """The run's curve without a measurement at step 0, which a log axis cannot show."""
-    steps, values = run.curve(split)
-    kept = [(step, value) for step, value in zip(steps, values, strict=True) if step > 0]
-    return [step for step, _ in kept], [value for _, value in kept]
+def _curves(cell: Cell, split: str) -> list[Curve]:
+    """Of each run, in %, without a measurement at step 0, which a log axis cannot show."""
+    curves = []
+    for run in cell.runs:
+        points = [point for point in zip(*run.curve(split), strict=True) if point[0] > 0]
+        if points:
+            curves.append(([step for step, _ in points], [100 * value for _, value in points]))
+    return curves
 
 
 def step_axis(axes: "Axes") -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +31,7 @@ class SplitScores(_Record):
     sequence_accuracy: float | None = Field(default=None, ge=0, le=1)
     token_accuracy: float | None = None
     nats_per_token: float | None = None
+    bits_per_byte: float | None = None
     num_sequences: int | None = None
     squared_error: float | None = None
     accuracy: float | None = Field(default=None, ge=0, le=1)
@@ -78,12 +79,24 @@ class Result(_Record):
     selected_step: int | None = None
     steps: int | None = None
     wall_s: float | None = None
+    cpu_s: float | None = None
     num_parameters: int | None = None
     protocol: str | None = None
     selection: str | None = None
     splits: dict[str, SplitScores] = {}
     horizon: Horizon | None = None
     by_length: ByLength | None = None
+
+
+class ExpertUsage(_Record):
+    """What experts.json says of one layer: `load`, each expert's share of all choices; `together`,
+    the share of the tokens that chose both of two experts; `entropy`, that of the load as a share
+    of the largest."""
+
+    load: list[float]
+    together: list[list[float]]
+    entropy: float
+    num_dead: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,8 @@ class Run:
     environment: Mapping[str, Any]
     metrics: tuple[Mapping[str, Any], ...]
     result: Result | None
+    experts: Mapping[str, ExpertUsage] = field(default_factory=dict)
+    """By layer, of a model with experts."""
 
     def accuracy(self, split: str) -> float | None:
         """Final sequence accuracy (0 to 1) on a split, None where the run has none."""
@@ -206,9 +221,14 @@ def _read_run(place: Path, path: str, task: str, model: str, seed: int | None) -
     environment, _ = _read_mapping(place / "environment.json")
     metrics = _read_metrics(place / "metrics.jsonl")
     status, error, result = _read_outcome(place, metrics)
+    experts, experts_error = _read_experts(place / "experts.json")
     if config_error and status == "done":
         status, error = "unreadable", config_error
-    return Run(path, task, model, seed, status, error, config, environment, metrics, result)
+    if experts_error and status == "done":
+        status, error = "unreadable", experts_error
+    return Run(
+        path, task, model, seed, status, error, config, environment, metrics, result, experts
+    )
 
 
 def _read_outcome(
@@ -236,6 +256,16 @@ def _read_outcome(
     steps = [line["step"] for line in metrics if isinstance(line.get("step"), int)]
     reached = f"last metrics at step {max(steps)}" if steps else "no metrics"
     return "unfinished", f"no result.json ({reached})", None
+
+
+def _read_experts(path: Path) -> tuple[dict[str, ExpertUsage], str | None]:
+    content, error = _read_mapping(path)
+    try:
+        return {name: ExpertUsage.model_validate(each) for name, each in content.items()}, error
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        return {}, _one_line(f"{path.name}: {where}: {first['msg']}")
 
 
 def _read_metrics(path: Path) -> tuple[Mapping[str, Any], ...]:

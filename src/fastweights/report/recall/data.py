@@ -30,7 +30,7 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
             if (found := differences(study, task))
         ],
         "training_lengths": {task: training_lengths(study, task) for task in study.languages},
-        "runs": [_run(run) for run in study.runs],
+        "runs": [run_data(run) for run in study.runs],
         "figures": list(figures),
     }
 
@@ -51,7 +51,8 @@ def _by_length(curve: Mapping[int, Sequence[float]]) -> dict[str, Any]:
     return {"lengths": list(curve), "accuracy": spreads}
 
 
-def _run(run: Run) -> dict[str, Any]:
+def run_data(run: Run) -> dict[str, Any]:
+    """One run: its place, its outcome, its configuration."""
     return {
         "path": run.path,
         "task": run.task,

@@ -1,0 +1,47 @@
+"""report.json of a study of language models: every number of the page and of the figures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastweights.report.cells import Cell, Spread, Study
+from fastweights.report.data import spread_data
+from fastweights.report.environments import environments
+from fastweights.report.names import model_name
+from fastweights.report.page import protocols
+from fastweights.report.recall.data import run_data
+from fastweights.report.tables import configuration
+from fastweights.report.text.page import title
+from fastweights.report.text.tables import BASELINE, bits, differences, spread_of
+
+
+def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str, Any]:
+    """Plain dictionaries and lists."""
+    return {
+        "title": title(study),
+        "command": command,
+        "protocols": protocols(study),
+        "environments": environments(study.runs),
+        "models": [{"key": key, "name": model_name(key).plain} for key in study.models],
+        "baseline": BASELINE,
+        "cells": [_cell(study, cell) for cell in study.cells.values()],
+        "runs": [
+            run_data(run) | {"experts": {k: v.model_dump() for k, v in run.experts.items()}}
+            for run in study.runs
+        ],
+        "figures": list(figures),
+    }
+
+
+def _cell(study: Study, cell: Cell) -> dict[str, Any]:
+    less = Spread.of(differences(study, cell.language, cell.model))
+    return {
+        "text": cell.language,
+        "model": cell.model,
+        "num_runs": len(cell.runs),
+        "num_done": len(cell.done),
+        "bits_per_byte": {
+            split: spread_data(spread_of(cell, bits(split))) for split in ("validation", "test")
+        },
+        "test_less_baseline": spread_data(less),
+        "configuration": configuration(cell),
+    }

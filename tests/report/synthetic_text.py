@@ -1,0 +1,65 @@
+"""Run folders of language models with made-up numbers, as training would write them."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fastweights.train.config import parse_config
+from tests.report.synthetic_study import write_run
+
+TEXT = "python_stdlib"
+
+
+def write_text_run(
+    study: Path,
+    model: str,
+    bits: float,
+    *,
+    seed: int = 1,
+    curve: Sequence[float] = (),
+    experts: dict[str, Any] | None = None,
+) -> Path:
+    """A finished run with these bits per byte on the test text, 0.1 less on the validation text,
+    and these during training."""
+    settings = parse_config({"task": {"kind": "text"}, "seed": seed}).resolved()
+    scores = {
+        split: {"nats_per_token": 0.7 * value, "bits_per_byte": value, "num_tokens": 1000}
+        for split, value in (("validation", bits - 0.1), ("test", bits))
+    }
+    outcome = {
+        "status": "done",
+        "stopped_because": "max_steps",
+        "selected_step": 150,
+        "steps": 200,
+        "wall_s": 3.0,
+        "cpu_s": 1.5,
+        "num_parameters": 1000,
+        "protocol": "strict",
+        "selection": "validation",
+        "splits": scores,
+    }
+    place = write_run(
+        study / TEXT / model / f"seed_{seed}", settings.model_dump(mode="json"), outcome
+    )
+    lines = [
+        {"step": 50 * number, "split": "validation", "nats_per_token": 1.0, "bits_per_byte": value}
+        for number, value in enumerate(curve, start=1)
+    ]
+    (place / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    if experts is not None:
+        (place / "experts.json").write_text(json.dumps(experts))
+    return place
+
+
+def usage(together: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """One layer's entry of experts.json; `together` is symmetric, its diagonal each expert's share
+    of the tokens."""
+    chosen = [row[number] for number, row in enumerate(together)]
+    return {
+        "num_tokens": 100,
+        "load": [share / sum(chosen) for share in chosen],
+        "entropy": 0.75,
+        "num_dead": chosen.count(0),
+        "together": [list(row) for row in together],
+    }

@@ -1,0 +1,100 @@
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fastweights.report import build_report, length_table
+from fastweights.report.cells import read_study
+from fastweights.report.text.bits_figure import bits_by_step
+from fastweights.report.text.expert_figures import (
+    chosen_per_token,
+    expert_load,
+    expert_pairs,
+)
+from fastweights.report.text.tables import bits_table, differences, experts_table
+from tests.report.synthetic_text import TEXT, usage, write_text_run
+
+EVEN = [
+    [0.5, 0.25, 0.25, 0.0],
+    [0.25, 0.5, 0.0, 0.25],
+    [0.25, 0.0, 0.5, 0.25],
+    [0, 0.25, 0.25, 0.5],
+]
+SKEWED = [[1.0, 0.5, 0.5, 0.0], [0.5, 0.5, 0.0, 0.0], [0.5, 0.0, 0.5, 0.0], [0.0, 0.0, 0.0, 0.0]]
+ONE = [[1.0, 0.0], [0.0, 0.0]]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """Dense with two seeds, a mixture with two that has two layers, one with a single expert."""
+    folder = tmp_path / "study"
+    for seed, bits in ((1, 2.0), (2, 2.2)):
+        write_text_run(folder, "dense", bits, seed=seed, curve=[5.0, 3.0, bits])
+        write_text_run(
+            folder,
+            "sigma_moe",
+            bits - 0.1 * seed,
+            seed=seed,
+            curve=[5.5, 2.5, bits],
+            experts={"blocks.0.feed_forward": usage(EVEN), "blocks.1.feed_forward": usage(SKEWED)},
+        )
+    write_text_run(folder, "switch", 2.4, experts={"blocks.0.feed_forward": usage(ONE)})
+    return folder
+
+
+def test_tables_by_hand(study: Path) -> None:
+    found = read_study(study)
+    assert bits_table(found, TEXT).splitlines()[2:] == [
+        "| sigma\\_moe | 2 | 1,000 | 1.850 ± 0.071 | 1.950 ± 0.071 | -0.150 ± 0.071 | 2 |",
+        "| dense | 2 | 1,000 | 2.000 ± 0.141 | 2.100 ± 0.141 | – | 2 |",
+        "| switch | 1 | 1,000 | 2.300 | 2.400 | +0.400 | 2 |",
+    ]
+    assert differences(found, TEXT, "sigma_moe") == pytest.approx([-0.2, -0.1])
+    assert experts_table(found).splitlines()[2:] == [
+        "| sigma\\_moe | 4 | 0.750 | 2.0 | 2 of 16 |",
+        "| switch | 1 | 0.750 | 2.0 | 1 of 2 |",
+    ]
+
+
+def test_figures(study: Path) -> None:
+    found = read_study(study)
+    curves, load, pairs = bits_by_step(found), expert_load(found), expert_pairs(found)
+    assert curves is not None and load is not None and pairs is not None
+    (axes,) = curves.axes
+    low, high = axes.get_ylim()
+    assert low < 2.0 and 2.2 < high < 5.0  # the first steps are cut off
+    shown = {axes.get_title(loc="left"): axes for axes in load.axes if axes.lines}
+    assert set(shown) == {"sigma_moe", "switch"}
+    lines = [[float(y) for y in line.get_ydata()] for line in shown["sigma_moe"].lines[1:]]
+    assert lines == 2 * [[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 1.0, 0.0]]
+    titled = [axes.get_title(loc="left") for axes in pairs.axes if axes.images]
+    assert titled == ["sigma_moe"]  # one expert a token makes no pairs
+    assert chosen_per_token(read_study(study).runs[-1].experts["blocks.0.feed_forward"]) == 1
+
+
+def test_the_whole_report(study: Path) -> None:
+    page = build_report(study).read_text(encoding="utf-8")
+    for name in ("bits_per_byte.png", "expert_load.png", "expert_pairs.png"):
+        assert (study / name).stat().st_size > 10_000
+        assert f"({name})" in page
+    data = json.loads((study / "report.json").read_text())
+    cells = {cell["model"]: cell for cell in data["cells"]}
+    assert cells["sigma_moe"]["test_less_baseline"]["mean"] == pytest.approx(-0.15)
+    console = Console(file=io.StringIO(), width=80)
+    console.print(length_table(study))
+    assert "1.950 ± 0.071" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_without_experts_and_metrics(tmp_path: Path) -> None:
+    write_text_run(tmp_path, "dense", 2.0)
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "Experts" not in page and ".png" not in page
+
+
+def test_damaged_experts_are_told(study: Path) -> None:
+    place = study / TEXT / "switch" / "seed_1" / "experts.json"
+    place.write_text(json.dumps({"blocks.0": {"load": "many"}}))
+    (run,) = [run for run in read_study(study).runs if run.model == "switch"]
+    assert run.status == "unreadable" and "experts.json: load" in str(run.error)
