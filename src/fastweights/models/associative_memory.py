@@ -122,13 +122,16 @@ class AssociativeMemory(nn.Module):
 
     def _delta_weights(self, q: Tensor, k: Tensor, beta: Tensor) -> Tensor:
         """Keys divided by their sum s at strength beta are keys at strength beta / s^2 whose values
-        are multiplied by s: the features themselves need not be divided."""
+        are multiplied by s: the features themselves need not be divided.
+
+        Divided by s twice: the gradient of beta / s^2 has s^4, which underflows for s below 1e-10.
+        """
         phi = self.feature_map
         q, k = phi.map(q), phi.map(k)
         if phi.normalization == "none":
             return delta_rule_weights(q[:, :, None], k[:, :, None], beta)[:, 0]
         of_query, of_key = (x.sum(-1).clamp(min=SMALLEST_SUM) for x in (q, k))
-        strength = beta / of_key.square()[..., None]
+        strength = beta / of_key[..., None] / of_key[..., None]
         weights = delta_rule_weights(q[:, :, None], k[:, :, None], strength)[:, 0]
         return weights * of_key[:, None] / of_query[..., None]
 
