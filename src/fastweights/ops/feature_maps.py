@@ -110,8 +110,10 @@ def l2_normalize(features: Tensor, eps: float = 1e-6) -> Tensor:
 def sum_normalize(features: Tensor, eps: float = 1e-12) -> Tensor:
     """Non-negative features divided by their sum, Eq. 29.
 
-    A sum below `eps` (or below the smallest normal number of the dtype) counts as that, so an
-    all-zero vector stays zero; the paper's code divides 0 by 0 there.
+    A sum below `eps` (or below the smallest normal number of the dtype) counts as that, and one of
+    0 as 1: a smaller number would make the gradient infinite in float16. The paper's code divides
+    0 by 0 there.
     """
     smallest = max(eps, torch.finfo(features.dtype).tiny)
-    return features / features.sum(-1, keepdim=True).clamp(min=smallest)
+    total = features.sum(-1, keepdim=True)
+    return features / total.masked_fill(total == 0, 1).clamp(min=smallest)
