@@ -76,7 +76,7 @@ def favor_features(
     softmax attention with its 1 / sqrt(D); 1.0 is the published code, whose features underflow
     once |x|^2 is large.
 
-    Both exponents are added before the one exp, so a feature is at most exp(|R_i|^2 / 2) and never
+    All exponents are added before the one exp, so a feature is at most exp(|R_i|^2 / 2) and never
     inf * 0. `subtract_max` divides the features of each vector by their largest: a factor of its
     own for each vector, which cancels in `sum_normalize` and, for queries, in the attention
     normaliser; for keys anywhere else it changes the result.
@@ -85,10 +85,9 @@ def favor_features(
     projected = scaled @ projection.mT
     exponent = torch.cat([projected, -projected], -1)
     if subtract_max:
-        exponent = exponent - exponent.amax(-1, keepdim=True)
-        return exponent.exp()
-    exponent = exponent - scaled.square().sum(-1, keepdim=True) / 2
-    return exponent.exp() / math.sqrt(2 * len(projection))
+        return (exponent - exponent.amax(-1, keepdim=True)).exp()
+    shift = scaled.square().sum(-1, keepdim=True) / 2 + math.log(2 * len(projection)) / 2
+    return exponent.sub_(shift).exp_()  # in place: these are the largest tensors of a model
 
 
 def softmax_features(x: Tensor) -> Tensor:
