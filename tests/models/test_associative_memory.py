@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fastweights.models.associative_memory import AssociativeMemory
 from fastweights.ops.clamped_delta_rule import clamped_delta_rule_recurrent
 from fastweights.ops.delta_rule import delta_rule_recurrent
-from fastweights.ops.feature_maps import dpfp, sum_normalize
+from fastweights.ops.feature_maps import dpfp, favor_features, sum_normalize
 from fastweights.ops.linear_attention import linear_attention_recurrent
 from fastweights.ops.normalized_delta_rule import (
     NORMALIZER_EPS,
@@ -66,6 +66,19 @@ def test_reads_what_a_memory_written_step_by_step_holds(rule: str) -> None:
             _, memory = delta_rule_recurrent(k[:, :, None], k[:, :, None], v[:, :, None], beta)
             want = q @ memory[:, 0]
     torch.testing.assert_close(model(keys, values, queries), want)
+
+
+def test_the_sum_rule_with_favor() -> None:
+    model = make("sum", "favor", favor_redraw=False)
+    keys, values, queries = batch()
+    stored, v = model.key_embedding[keys], F.one_hot(values, S).double()
+    k = model.to_key(torch.cat([v, stored], -1))
+    q = model.to_query(model.key_embedding[queries])
+    k, q = (favor_features(x, model.feature_map.projection, 8**-0.25) for x in (k, q))
+    weights = torch.einsum("bmf,btf->bmt", q, k)
+    want = weights / (weights.sum(-1, keepdim=True) + 1e-6) @ v
+    torch.testing.assert_close(model(keys, values, queries), want)
+    torch.testing.assert_close(model(keys, values, queries[:, :1]), want[:, :1])
 
 
 def test_learned_are_the_embeddings_of_the_keys_and_the_maps() -> None:

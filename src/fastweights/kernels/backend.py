@@ -13,6 +13,7 @@ CPU_OPS = (
     "delta_rule_weights",
     "dpfp_similarity",
     "e_lstm",
+    "favor_similarity",
     "linear_attention",
     "recurrent_delta",
     "self_reference",

@@ -14,6 +14,7 @@ from fastweights.layers.initialization import linear, normal
 from fastweights.ops.clamped_delta_rule import clamped_delta_rule
 from fastweights.ops.delta_rule_weights import delta_rule_weights
 from fastweights.ops.dpfp_similarity import dpfp_similarity
+from fastweights.ops.favor_similarity import favor_similarity
 from fastweights.ops.linear_attention import linear_attention_weights, normalize_weights
 from fastweights.ops.normalized_delta_rule import normalized_delta_rule_weights
 
@@ -98,18 +99,14 @@ class AssociativeMemory(nn.Module):
         k = self._stored(keys, values, self.to_key)
         if self.rule == "softmax":
             return (q @ k.mT / math.sqrt(self.head_dim)).softmax(-1)
-        phi = self.feature_map
-        if self.rule == "sum" and (phi.name, phi.normalization) == ("dpfp", "none"):
-            weights = dpfp_similarity(q, k, phi.dpfp_nu)
-            return normalize_weights(weights) if self.attention_normalizer else weights
-        phi.redraw_directions()
-        if self.rule == "delta" and not self.attention_normalizer:
-            beta = self._stored(keys, values, self.to_beta).sigmoid()
-            return self._delta_weights(q, k, beta)
-        q, k = phi(q)[:, :, None], phi(k)[:, :, None]
+        self.feature_map.redraw_directions()
         if self.rule == "sum":
-            return linear_attention_weights(q, k, normalize=self.attention_normalizer)[:, 0]
+            weights = self._similarity(q, k)
+            return normalize_weights(weights) if self.attention_normalizer else weights
         beta = self._stored(keys, values, self.to_beta).sigmoid()
+        if not self.attention_normalizer:
+            return self._delta_weights(q, k, beta)
+        q, k = self.feature_map(q)[:, :, None], self.feature_map(k)[:, :, None]
         return normalized_delta_rule_weights(q, k, beta)[:, 0]
 
     def forward(self, keys: Tensor, values: Tensor, queries: Tensor) -> Tensor:
@@ -119,6 +116,17 @@ class AssociativeMemory(nn.Module):
         weights = self.weights(keys, values, queries)
         read = weights.new_zeros(*queries.shape, self.num_keys)
         return read.scatter_add(-1, values[:, None].expand_as(weights), weights)
+
+    def _similarity(self, q: Tensor, k: Tensor) -> Tensor:
+        """phi(q_m) . phi(k_t): [B, M, T]."""
+        phi = self.feature_map
+        match phi.name, phi.normalization:
+            case "dpfp", "none":
+                return dpfp_similarity(q, k, phi.dpfp_nu)
+            case "favor", "none":
+                return favor_similarity(q, k, phi.projection, phi.temperature)
+            case _:
+                return linear_attention_weights(phi(q)[:, :, None], phi(k)[:, :, None])[:, 0]
 
     def _delta_weights(self, q: Tensor, k: Tensor, beta: Tensor) -> Tensor:
         """Keys divided by their sum s at strength beta are keys at strength beta / s^2 whose values

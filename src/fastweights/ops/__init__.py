@@ -14,6 +14,7 @@ from fastweights.ops.delta_rule import (
 from fastweights.ops.delta_rule_weights import delta_rule_weights
 from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
+from fastweights.ops.favor_similarity import favor_similarity
 from fastweights.ops.feature_maps import (
     dpfp,
     elu_plus_one,
@@ -83,6 +84,7 @@ __all__ = [
     "elu_plus_one",
     "favor_features",
     "favor_projection",
+    "favor_similarity",
     "l2_normalize",
     "linear_attention",
     "linear_attention_chunk",
