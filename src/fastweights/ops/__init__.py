@@ -41,11 +41,18 @@ from fastweights.ops.normalized_delta_rule import (
     normalized_delta_rule_step,
     normalized_delta_rule_weights,
 )
+from fastweights.ops.product_keys import product_key_top_k
 from fastweights.ops.recurrent_delta import (
     RecurrentDeltaState,
     recurrent_delta,
     recurrent_delta_recurrent,
     recurrent_delta_step,
+)
+from fastweights.ops.relative_attention import (
+    distance_sinusoids,
+    relative_attention,
+    relative_attention_recurrent,
+    relative_attention_step,
 )
 from fastweights.ops.self_reference import (
     SelfReferenceState,
@@ -59,6 +66,7 @@ from fastweights.ops.softmax_attention import (
     softmax_attention_recurrent,
     softmax_attention_step,
 )
+from fastweights.ops.sparse_read import sparse_read
 
 __all__ = [
     "LSTMState",
@@ -76,6 +84,7 @@ __all__ = [
     "delta_rule_recurrent",
     "delta_rule_step",
     "delta_rule_weights",
+    "distance_sinusoids",
     "dpfp",
     "dpfp_similarity",
     "e_lstm",
@@ -98,9 +107,13 @@ __all__ = [
     "normalized_delta_rule_recurrent",
     "normalized_delta_rule_step",
     "normalized_delta_rule_weights",
+    "product_key_top_k",
     "recurrent_delta",
     "recurrent_delta_recurrent",
     "recurrent_delta_step",
+    "relative_attention",
+    "relative_attention_recurrent",
+    "relative_attention_step",
     "self_reference",
     "self_reference_recurrent",
     "self_reference_step",
@@ -109,5 +122,6 @@ __all__ = [
     "softmax_attention_recurrent",
     "softmax_attention_step",
     "softmax_features",
+    "sparse_read",
     "sum_normalize",
 ]
