@@ -1,0 +1,45 @@
+"""The two-layer feed-forward network of which only the K largest hidden units count."""
+
+import torch
+from torch import Tensor, nn
+
+from fastweights.layers.initialization import linear
+from fastweights.layers.layer import FeedForward
+from fastweights.ops.sparse_read import sparse_read
+
+
+class TopK(FeedForward):
+    """`W2 dropout(top_k(relu(W1 x + b1))) + b2`, the other hidden units 0.
+
+    The Top-K activation of Csordas, Irie, Schmidhuber (2023), Eqs. 6-7, initialised as `Dense`.
+    Their code drops units before it takes the largest, so that others take their place in training;
+    here the dropout comes after, and training and evaluation choose the same units.
+
+    Args:
+        dim: D.
+        ff_dim: F, the hidden width.
+        top_k: K, the number of hidden units kept a token.
+        dropout: probability, of the units kept.
+        generator: of the initial weights; PyTorch's default one if None.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        ff_dim: int,
+        top_k: int,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if not 1 <= top_k <= ff_dim:
+            raise ValueError(f"top_k must be in 1 .. ff_dim = {ff_dim}, got {top_k}")
+        self.top_k = top_k
+        self.up = linear(dim, ff_dim, bias=True, generator=generator)
+        self.down = linear(ff_dim, dim, bias=True, generator=generator)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        value, index = self.up(x).relu().topk(self.top_k, sorted=False)
+        y = sparse_read(self.down.weight.T, index, self.dropout(value))
+        return y + self.down.bias.to(y.dtype), x.new_zeros(())
