@@ -18,6 +18,7 @@ from fastweights.layers.recurrent_delta_net import RecurrentDeltaNet
 from fastweights.layers.short_convolution import ShortConvolution
 from fastweights.layers.softmax_attention import SoftmaxAttention
 from fastweights.layers.srwm import SRWM
+from fastweights.layers.transformer_xl import TransformerXL
 from fastweights.models.block import (
     Block,
     NormedResidualBlock,
@@ -33,6 +34,7 @@ SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
     "lstm": LSTM,
     "e_lstm": ELSTM,
     "softmax_attention": SoftmaxAttention,
+    "transformer_xl": TransformerXL,
     "linear_transformer": LinearTransformer,
     "delta_net": DeltaNet,
     "normalized_delta_net": NormalizedDeltaNet,
