@@ -11,7 +11,8 @@ def linear(
 ) -> nn.Linear:
     """A `torch.nn.Linear` with PyTorch's default initialisation: weight and bias uniform within
     1/sqrt(in_features)."""
-    layer = nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias)
+    device = torch.get_default_device()  # skip_init takes the CPU, inside torch.device("meta") too
+    layer = nn.utils.skip_init(nn.Linear, in_features, out_features, bias=bias, device=device)
     bound = 1 / math.sqrt(in_features)
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
