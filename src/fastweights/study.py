@@ -22,7 +22,7 @@ import yaml
 
 from fastweights.atomic import write_text
 from fastweights.experiments.experiment import Cell
-from fastweights.train.config import ConfigError, RunConfig, differences, load_config
+from fastweights.train.config import ConfigError, RunConfig, load_config
 from fastweights.train.errors import RunFolderError
 from fastweights.train.lock import is_unused, locked_folder
 from fastweights.worker import Job, Status, Worker, stored_error
@@ -181,15 +181,13 @@ def _left_over(folder: Path) -> tuple[Status, str | None]:
 
 
 def _other_configuration(config: RunConfig, folder: Path) -> list[str]:
-    from fastweights.train.run_folder import MAY_DIFFER  # torch, like spelled_out
+    from fastweights.train.run_folder import different  # torch, like spelled_out
 
-    there = load_config(folder / "config.yaml").model_dump(mode="json")
-    asked = config.model_dump(mode="json")
-    different = [d for d in differences(there, asked) if d[0] not in MAY_DIFFER]
-    if not different:
+    found = different(load_config(folder / "config.yaml"), config)
+    if not found:
         return []
-    key, old, new = different[0]
-    others = f" (and {len(different) - 1} more)" if len(different) > 1 else ""
+    key, old, new = found[0]
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return [
         f"{folder}: holds a run with {key} {old!r}, {new!r} is asked for{others}; "
         "remove it or name another folder"

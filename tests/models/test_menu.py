@@ -1,13 +1,27 @@
 """From a configuration to a model: sizes, placements, names."""
 
+import functools
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from fastweights.layers.dense import Dense
+from fastweights.layers.layer import FeedForward
 from fastweights.layers.short_convolution import ShortConvolution
+from fastweights.models import menu
 from fastweights.models.block import ResidualBlock
-from fastweights.models.menu import SEQUENCE_LAYERS, build_model, layer_options
-from fastweights.train.config import SequenceModelConfig
+from fastweights.models.menu import (
+    FEED_FORWARDS,
+    SEQUENCE_LAYERS,
+    build_model,
+    feed_forward_options,
+    has_ff_dim,
+    layer_options,
+    resolve,
+)
+from fastweights.train.config import WITH_FF_DIM, SequenceModelConfig
 
 V, OUT, D, H, F = 3, 3, 32, 4, 64
 
@@ -150,6 +164,79 @@ def test_options_are_resolved_and_converted():
     assert "dim" not in layer_options("delta_net", {})
 
 
+class Scaled(FeedForward):
+    """`scale x`, with a balance loss; shows what the menu gives to a layer."""
+
+    def __init__(
+        self,
+        dim: int,
+        power: int,
+        scale: float = 2.0,
+        num_layers: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.given = dim, power, scale, num_layers, generator
+
+    def forward(self, x):
+        return self.given[2] * x, x.new_full((), 0.5)
+
+
+@pytest.fixture
+def scaled(monkeypatch):
+    monkeypatch.setitem(menu.FEED_FORWARDS, "scaled", Scaled)
+    monkeypatch.setitem(menu.FEED_FORWARDS, "cubed", functools.partial(Scaled, power=3))
+
+
+def test_every_block_gets_the_chosen_feed_forward_layer(scaled, generator):
+    config = SequenceModelConfig(
+        feed_forward="scaled", feed_forward_options={"power": 2}, dim=8, num_layers=3
+    )
+    model = build_model(config, V, OUT, generator)
+    given = [block.feed_forward.given for block in model.blocks]
+    assert given == [(8, 2, 2.0, 3, generator)] * 3
+    assert model(torch.zeros(2, 5, dtype=torch.long)).balance_loss.item() == 1.5
+    cubed = config.model_copy(update={"feed_forward": "cubed", "feed_forward_options": {}})
+    feed_forward: Any = build_model(cubed, V, OUT, generator).blocks[0].feed_forward
+    assert feed_forward.given[:3] == (8, 3, 2.0)
+    assert feed_forward_options("cubed", {"scale": 1}) == {"scale": 1.0}
+
+
+def test_dense_is_the_default_and_gets_width_and_dropout(generator):
+    block = build_model(SequenceModelConfig(dropout=0.25), V, OUT, generator).blocks[0]
+    assert isinstance(block.feed_forward, Dense)
+    assert block.feed_forward.up.out_features == 64
+    assert block.feed_forward.dropout.p == 0.25
+
+
+def test_the_configuration_knows_which_layers_have_a_width():
+    assert {name for name in FEED_FORWARDS if has_ff_dim(name)} == set(WITH_FF_DIM) & set(
+        FEED_FORWARDS
+    )
+
+
+def test_a_final_norm_where_it_is_asked_for(generator):
+    for block, given, want in (
+        ("post_norm", None, True),
+        ("pre_norm", None, False),
+        ("pre_norm", True, True),
+        ("post_norm", False, False),
+        ("plain", True, True),
+    ):
+        config = SequenceModelConfig(block=block, final_norm=given, dim=8)
+        assert resolve(config).final_norm is want
+        model = build_model(config, V, OUT, generator)
+        assert isinstance(model.final_norm, nn.LayerNorm) is want
+
+
+def test_a_model_without_numbers(generator):
+    """On the meta device nothing is drawn and nothing is stored."""
+    for layer in SEQUENCE_LAYERS:
+        with torch.device("meta"):
+            model = build_model(SequenceModelConfig(layer=layer), V, OUT)
+        assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
@@ -159,8 +246,34 @@ def test_options_are_resolved_and_converted():
         ({"layer_options": {"dim": 8}}, "unknown option of layer delta_net 'dim'"),
         ({"block": "prenorm"}, "unknown block 'prenorm'; did you mean pre_norm"),
         ({"dim": 6}, "got dim=6, num_heads=4"),
+        ({"feed_forward": "dens"}, "unknown feed-forward layer 'dens'; did you mean dense"),
+        (
+            {"feed_forward_options": {"top_k": 2}},
+            "unknown option of feed-forward layer dense 'top_k'",
+        ),
+        (
+            {"feed_forward": "scaled", "feed_forward_options": {"powr": 2}},
+            "unknown option of feed-forward layer scaled 'powr'; did you mean power",
+        ),
+        (
+            {"feed_forward": "cubed", "feed_forward_options": {"power": 2}},
+            "unknown option of feed-forward layer cubed 'power'; known: scale",
+        ),
+        ({"feed_forward": "scaled"}, "feed_forward_options.power of scaled: is missing"),
+        (
+            {"feed_forward": "cubed", "feed_forward_options": {"scale": "big"}},
+            "feed_forward_options.scale of cubed: .*'big'",
+        ),
+        (
+            {"feed_forward": "cubed", "ff_dim": 32},
+            "layer cubed has its sizes in feed_forward_options and no ff_dim, got ff_dim=32",
+        ),
+        (
+            {"layer": "lstm", "feed_forward": "cubed"},
+            "block plain has no feed-forward layer, got feed_forward='cubed'",
+        ),
     ],
 )
-def test_bad_names_are_answered_with_near_ones(values, message):
+def test_bad_names_are_answered_with_near_ones(scaled, values, message):
     with pytest.raises(ValueError, match=message):
         build_model(SequenceModelConfig.model_validate(values), V, OUT)

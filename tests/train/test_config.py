@@ -20,6 +20,8 @@ from fastweights.train.config import (
     save_config,
 )
 
+COMMITTED = Path(__file__).parents[2] / "results" / "formal-languages"
+
 MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"training": {"lr": -1}}, "training.lr: must be > 0, got -1"),
     ({"training": {"lr": float("nan")}}, "training.lr: must be a finite number, got nan"),
@@ -141,6 +143,34 @@ def test_layer_options_keep_their_types(tmp_path: Path) -> None:
         (1, int),
         ("x", str),
     ]
+
+
+@pytest.mark.parametrize(
+    ("model", "task", "width"),
+    [
+        ({}, {}, 64),
+        ({"ff_dim": None}, {}, 64),
+        ({"feed_forward": "top_k"}, {}, 64),
+        ({"feed_forward": "sigma_moe"}, {}, None),
+        ({}, {"kind": "recall"}, 128),
+        ({"feed_forward": "top_k"}, {"kind": "recall"}, 128),
+        ({"feed_forward": "sigma_moe"}, {"kind": "recall"}, None),
+        ({"feed_forward": "sigma_moe", "ff_dim": 8}, {"kind": "recall"}, 8),  # the menu refuses it
+    ],
+)
+def test_only_layers_with_a_width_get_one(
+    model: dict[str, Any], task: dict[str, Any], width: int | None, tmp_path: Path
+) -> None:
+    config = parse_config({"model": model, "task": task})
+    assert config.model.ff_dim == width
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_configurations_from_before_there_was_a_choice_are_dense() -> None:
+    old = load_config(COMMITTED / "aa_star" / "delta_net" / "seed_1" / "config.yaml").model
+    assert (old.feed_forward, old.feed_forward_options, old.ff_dim) == ("dense", {}, 64)
+    assert old.final_norm is None
 
 
 def test_overrides_lie_over_the_file(tmp_path: Path) -> None:

@@ -351,6 +351,28 @@ def test_a_finished_run_returns_its_result(make_config: Make, tmp_path: Path) ->
     assert contents(tmp_path) == before
 
 
+def test_a_run_from_before_a_field_goes_on(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What its configuration does not say is the default, which is what it was trained with."""
+    newer = ("feed_forward", "feed_forward_options", "final_norm")
+    dump = RunConfig.model_dump
+
+    def older(self: RunConfig, **settings: Any) -> dict[str, Any]:
+        values = dump(self, **settings)
+        values["model"] = {k: v for k, v in values["model"].items() if k not in newer}
+        return values
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunConfig, "model_dump", older)
+        at_step(patch, 7, send(signal.SIGTERM))
+        with pytest.raises(TrainingInterrupted):
+            train(make_config(), tmp_path, progress=False)
+    assert "feed_forward" not in (tmp_path / "config.yaml").read_text()
+    assert train(make_config(), tmp_path, resume=True, progress=False)["steps"] == 24
+    assert "feed_forward: dense" in (tmp_path / "config.yaml").read_text()
+
+
 def test_another_configuration_is_refused(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
 
 from fastweights.cli.parser import Parser, name_in
 
@@ -68,15 +68,25 @@ def _languages() -> list[str]:
 
 
 def _layers() -> list[str]:
-    from fastweights.models.menu import SEQUENCE_LAYERS, layer_options
+    from fastweights.models.menu import SEQUENCE_LAYERS, layer_parameters
 
     lines = []
     for name, layer in SEQUENCE_LAYERS.items():
-        lines.append(f"{name}: {_first_sentence(layer)}")
-        hints = get_type_hints(layer.__init__)
-        for option, value in layer_options(name, {}).items():
-            choices = get_args(hints[option]) if get_origin(hints[option]) is Literal else ()
-            lines.append(f"  {option}={value}{_of(choices)}")
+        lines += [f"{name}: {_first_sentence(layer)}", *_options(layer_parameters(name))]
+    return lines
+
+
+def _feed_forwards() -> list[str]:
+    from fastweights.models.menu import FEED_FORWARDS, feed_forward_parameters, fixed_options
+
+    lines = []
+    for name, make in FEED_FORWARDS.items():
+        fixed = " ".join(f"{option}={value}" for option, value in fixed_options(make).items())
+        what = _first_sentence(getattr(make, "func", make))
+        lines += [
+            f"{name}: {what}{f', with {fixed}' if fixed else ''}",
+            *_options(feed_forward_parameters(name)),
+        ]
     return lines
 
 
@@ -91,6 +101,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "models": _models,
     "languages": _languages,
     "layers": _layers,
+    "feed_forwards": _feed_forwards,
     "blocks": _blocks,
 }
 
@@ -116,8 +127,15 @@ def _window(window: tuple[int, int]) -> str:
     return f"{window[0]}-{window[1]}"
 
 
-def _of(choices: Sequence[Any]) -> str:
-    return f"  (of {', '.join(map(str, choices))})" if choices else ""
+def _options(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """`  name=default  (of the values it may have)`; without a default, `  name`."""
+    lines = []
+    for name, parameter in parameters.items():
+        kind = parameter.annotation
+        default = "" if parameter.default is parameter.empty else f"={parameter.default}"
+        of = f"  (of {', '.join(map(str, get_args(kind)))})" if get_origin(kind) is Literal else ""
+        lines.append(f"  {name}{default}{of}")
+    return lines
 
 
 def _first_sentence(thing: Any) -> str:
@@ -126,5 +144,7 @@ def _first_sentence(thing: Any) -> str:
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    nested = settings.get("layer_options", {})
-    return {key: value for key, value in settings.items() if key != "layer_options"} | nested
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= value if isinstance(value, dict) else {key: value}
+    return flat

@@ -30,8 +30,11 @@ TASK_KINDS = {
 
 KINDS = tuple(dict.fromkeys(TASK_KINDS.values()))
 
+OPTION_GROUPS = ("layer_options", "feed_forward_options")
+"""Fields of a sequence model that hold options of a layer."""
+
 METAVARS = {
-    "model.layer_options": "NAME=VALUE",
+    **{f"model.{group}": "NAME=VALUE" for group in OPTION_GROUPS},
     "horizon_lengths": "N",
     "task.lengths": "N",
     "task.test_lengths": "N",
@@ -65,16 +68,19 @@ class RunOptions:
         Raises ConfigError when two kinds of task are asked for, and for a pair without `=`.
         """
         given = {dest: vars(parsed)[dest] for dest in self._dests if dest in vars(parsed)}
-        for pair in given.get("model.layer_options") or ():
-            if "=" not in pair:
-                raise ConfigError([f"--layer-options: must be NAME=VALUE, got {pair!r}"])
+        for group in OPTION_GROUPS:
+            for pair in given.get(f"model.{group}") or ():
+                if "=" not in pair:
+                    flag = _flag(group)
+                    raise ConfigError([f"{flag}: must be NAME=VALUE, got {pair!r}"])
         values: dict[str, Any] = self._source(parsed_args=given)()
-        options = values.get("model", {}).get("layer_options")
-        if isinstance(options, dict):
-            values["model"]["layer_options"] = {
-                name: parse_value(value) if isinstance(value, str) else value
-                for name, value in options.items()
-            }
+        model = values.get("model", {})
+        for group in OPTION_GROUPS:
+            if isinstance(model.get(group), dict):
+                model[group] = {
+                    name: parse_value(value) if isinstance(value, str) else value
+                    for name, value in model[group].items()
+                }
         task = values.get("task")
         if isinstance(task, dict) and "kind" not in task:
             asked = {TASK_KINDS[name]: name for name in TASK_KINDS if name in task}

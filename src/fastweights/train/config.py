@@ -37,6 +37,10 @@ STRICT_EVALUATE_EVERY = 100
 PUBLISHED_MAX_EPOCHS = 300
 STRICT_MAX_STEPS = 10_000
 
+FF_DIM = 64
+WITH_FF_DIM = ("dense", "top_k")
+"""Feed-forward layers whose size is `ff_dim`; those of the others are options."""
+
 # What a run of this kind of task has where nothing else is said; formal languages have the defaults
 # of the fields. Retrieval: Schlag et al. (2021), official code.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -270,8 +274,18 @@ class SequenceModelConfig(Frozen):
     )
     dim: int = Field(default=32, gt=0, description="width D")
     num_layers: int = Field(default=1, gt=0, description="number of blocks")
-    ff_dim: int = Field(
-        default=64, gt=0, description="hidden width of the feed-forward part; block plain has none"
+    feed_forward: str = Field(
+        default="dense",
+        description="name of the feed-forward layer in the menu; block plain has none",
+    )
+    feed_forward_options: dict[str, LayerOption] = Field(
+        default_factory=dict, description="further arguments of the feed-forward layer, name: value"
+    )
+    ff_dim: int | None = Field(
+        default=None,
+        gt=0,
+        description=f"hidden width of the feed-forward layers {' and '.join(WITH_FF_DIM)}; the "
+        f"sizes of others are among their options (default: {FF_DIM})",
     )
     convolution_size: int | None = Field(
         default=None,
@@ -287,7 +301,21 @@ class SequenceModelConfig(Frozen):
         default="learned",
         description="input embedding; tied: it is the output layer's weight, too",
     )
+    final_norm: bool | None = Field(
+        default=None,
+        description="a LayerNorm before the output layer (default: true for block post_norm)",
+    )
     dropout: float = Field(default=0.0, ge=0, lt=1, description="dropout probability")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _width(cls, values: Any) -> Any:
+        """A width for the feed-forward layers that have one."""
+        if not isinstance(values, dict) or values.get("ff_dim") is not None:
+            return values
+        if values.get("feed_forward", "dense") not in WITH_FF_DIM:
+            return values
+        return {**values, "ff_dim": FF_DIM}
 
 
 class AssociativeMemoryConfig(Frozen):
@@ -438,7 +466,7 @@ class RunConfig(Frozen):
             return values
         if isinstance(values.get("task"), dict):
             values = merge({"task": {"kind": "formal_language"}}, values)
-            values = merge(DEFAULTS.get(values["task"]["kind"], {}), values)
+            values = merge(_task_defaults(values["task"]["kind"], values.get("model")), values)
         if isinstance(values.get("model"), dict):
             values = merge({"model": {"kind": "sequence"}}, values)
         return values
@@ -484,6 +512,15 @@ class RunConfig(Frozen):
         if isinstance(model, AssociativeMemoryConfig):
             model = model.resolved()
         return self.model_copy(update={"task": task, "model": model, "training": training})
+
+
+def _task_defaults(kind: Any, model: Any) -> dict[str, Any]:
+    """What is in DEFAULTS; no `ff_dim` where the given model has a feed-forward layer without."""
+    defaults = DEFAULTS.get(kind, {})
+    if not isinstance(model, dict) or model.get("feed_forward", "dense") in WITH_FF_DIM:
+        return defaults
+    sizes = {key: value for key, value in defaults.get("model", {}).items() if key != "ff_dim"}
+    return {**defaults, "model": sizes} if sizes else defaults
 
 
 def differences(

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
-from fastweights.train.config import RunConfig, differences, load_config
+from fastweights.train.config import RunConfig, differences, load_config, parse_config
 from fastweights.train.errors import CheckpointError, RunFolderError
 from fastweights.train.lock import is_unused
+from fastweights.train.run_model import spelled_out
 
 MAY_DIFFER = ("device", "num_threads")
 """What a resumed run may change: where it computes, not what."""
@@ -28,7 +29,7 @@ def check_folder(run_folder: Path, resume: bool) -> None:
 
 def finished_result(config: RunConfig, run_folder: Path) -> dict[str, Any]:
     """The content of result.json. Raises CheckpointError if it is of another configuration."""
-    _check_same(config, load_config(run_folder / "config.yaml").model_dump(mode="json"), run_folder)
+    _check_same(config, load_config(run_folder / "config.yaml"), run_folder)
     path = run_folder / "result.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -43,20 +44,26 @@ def last_checkpoint(config: RunConfig, run_folder: Path) -> Checkpoint | None:
     if not checkpoints.exist():
         if any(checkpoints.folder.glob("step_*")):
             raise CheckpointError(f"{checkpoints.index_path}: missing beside its checkpoints")
-        stored = load_config(run_folder / "config.yaml").model_dump(mode="json")
-        _check_same(config, stored, run_folder)
+        _check_same(config, load_config(run_folder / "config.yaml"), run_folder)
         print(f"{run_folder}: no checkpoint yet, starting at step 0", file=sys.stderr)
         return None
     last = checkpoints.load("last")
     name = checkpoints.folder / f"step_{last.step:08d}"
-    _check_same(config, json.loads(last.training_state["config"]), name)
+    _check_same(config, parse_config(json.loads(last.training_state["config"])), name)
     return last
 
 
-def _check_same(config: RunConfig, stored: dict[str, Any], where: Path) -> None:
-    for key, old, new in differences(stored, config.model_dump(mode="json")):
-        if key not in MAY_DIFFER:
-            raise CheckpointError(
-                f"{where}: belongs to another configuration: {key} is {old!r} there, "
-                f"{new!r} was asked for"
-            )
+def different(stored: RunConfig, asked: RunConfig) -> list[tuple[str, Any, Any]]:
+    """`differences` that matter. What a stored configuration does not say, as older ones do not
+    know every field, is the default."""
+    there = spelled_out(stored).model_dump(mode="json")
+    found = differences(there, asked.model_dump(mode="json"))
+    return [entry for entry in found if entry[0] not in MAY_DIFFER]
+
+
+def _check_same(config: RunConfig, stored: RunConfig, where: Path) -> None:
+    for key, old, new in different(stored, config):
+        raise CheckpointError(
+            f"{where}: belongs to another configuration: {key} is {old!r} there, "
+            f"{new!r} was asked for"
+        )

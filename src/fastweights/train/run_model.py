@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
-from fastweights.models.menu import build_model, layer_options, published_block
-from fastweights.tasks.formal.menu import Task
-from fastweights.train.config import RunConfig, SequenceModelConfig
-from fastweights.train.data import generator_for
+from fastweights.models.menu import build_model, resolve
+from fastweights.tasks.formal.menu import Task, load_language
+from fastweights.train.config import RecallTask, RetrievalTask, RunConfig, SequenceModelConfig
+from fastweights.train.data import generator_for, load_run_task
 
 
 def spelled_out(config: RunConfig) -> RunConfig:
-    """The same run with every default written down: the protocol's, the layer's, the block.
+    """The same run with every default written down: the protocol's, those of the layers, the block.
 
-    A layer option that is None is left out. Raises ValueError for an unknown layer or option.
+    An option that is None is left out. Raises ValueError for an unknown layer or option.
     """
     config = config.resolved()
     model = config.model
     if not isinstance(model, SequenceModelConfig):
         return config
-    options = layer_options(model.layer, model.layer_options)
-    update = {
-        "layer_options": {name: value for name, value in options.items() if value is not None},
-        "block": model.block or published_block(model.layer),
-    }
-    return config.model_copy(update={"model": model.model_copy(update=update)})
+    resolved = resolve(model)._asdict()
+    for name in ("layer_options", "feed_forward_options"):
+        options = resolved[name].items()
+        resolved[name] = {option: value for option, value in options if value is not None}
+    return config.model_copy(update={"model": model.model_copy(update=resolved)})
 
 
 def build_run_model(config: RunConfig, task: Task) -> nn.Module:
     """The untrained sequence model of a run, its weights drawn with the run's seed."""
     assert isinstance(config.model, SequenceModelConfig)
-    return build_model(
-        config.model,
-        vocab_size=len(task.symbols) + 1,
-        num_outputs=len(task.labels) + 1,
-        generator=generator_for(config.seed, "model"),
-    )
+    sizes = sizes_for(task.symbols, task.labels)
+    return build_model(config.model, *sizes, generator_for(config.seed, "model"))
+
+
+def sizes_for(symbols: Sequence[str], labels: Sequence[str]) -> tuple[int, int]:
+    """vocab_size and num_outputs of a model: one input and one output more, the padding."""
+    return len(symbols) + 1, len(labels) + 1
+
+
+def model_sizes(config: RunConfig) -> tuple[int, int]:
+    """vocab_size and num_outputs of a run's sequence model. Draws no data; reads the user's files.
+
+    Raises ValueError for an unknown language and a task without a sequence model.
+    """
+    task = config.task
+    if isinstance(task, RetrievalTask):
+        raise ValueError("task retrieval has no sequence model")
+    if isinstance(task, RecallTask):
+        return task.vocab_size, task.vocab_size
+    known = load_run_task(config) if task.kind == "files" else load_language(task.model_dump())
+    return sizes_for(known.symbols, known.labels)
