@@ -43,3 +43,7 @@ class FeedForward(nn.Module, ABC):
     @abstractmethod
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`x [B, T, D]` -> `y [B, T, D]` and the balance loss, a scalar (0 for a dense layer)."""
+
+    def active_parameters(self) -> int:
+        """Number of parameters that the output at one position is made of."""
+        return sum(parameter.numel() for parameter in self.parameters())
