@@ -50,6 +50,9 @@ sys.exit(" ".join(name for name in heavy if name in sys.modules) or None)
 """
 
 
+MATCH_WHAT = "--match-size names what --match chooses: give --match OTHER, too"
+
+
 class Outcome:
     """Exit status and what was printed."""
 
@@ -147,6 +150,19 @@ def test_version_and_no_command(call: Call) -> None:
             "train --out r --layer-options num_heads",
             "--layer-options: must be NAME=VALUE, got 'num_heads'",
         ),
+        (
+            "train --out r --feed-forward-options num_experts",
+            "--feed-forward-options: must be NAME=VALUE, got 'num_experts'",
+        ),
+        (
+            "train --out r --feed-forward dens",
+            "unknown feed-forward layer 'dens'; did you mean dense?",
+        ),
+        ("describe --match-size ff_dim", MATCH_WHAT),
+        ("describe --num-keys 3", "describe knows sequence models, not those of task retrieval"),
+        ("describe no-run", "no-run: cannot be read: No such file or directory"),
+        ("describe .", ".: is not a run folder (no config.yaml)"),
+        ("describe --layer lst", "unknown layer 'lst'; did you mean lstm or e_lstm?"),
         ("train --out r --lr x", "training.lr: must be a number, got 'x'"),
         (
             "train --out r --device gpu",
@@ -353,6 +369,16 @@ def test_flags_lie_over_the_file_and_the_file_over_the_defaults(
         ("--horizon-lengths 5 10 --horizon-lengths 20", {"horizon_lengths": [5, 10, 20]}),
         ("--horizon-lengths", {"horizon_lengths": []}),
         (
+            "--feed-forward moe --feed-forward-options num_experts=8 gated=true --final-norm true",
+            {
+                "model": {
+                    "feed_forward": "moe",
+                    "feed_forward_options": {"num_experts": 8, "gated": True},
+                    "final_norm": True,
+                }
+            },
+        ),
+        (
             "--seed 3 --precision 64-true --protocol published",
             {"seed": 3, "precision": "64-true", "protocol": "published"},
         ),
@@ -366,10 +392,10 @@ def test_options_become_the_configuration(
     assert (outcome.status, outcome.err) == (0, "")
     config = asked[0][0]
     assert config == parse_config(values)
-    options = config.model.layer_options
-    assert [type(value) for value in options.values()] == [
-        type(value) for value in values.get("model", {}).get("layer_options", {}).values()
-    ]
+    for group in ("layer_options", "feed_forward_options"):
+        options = values.get("model", {}).get(group, {})
+        got = getattr(config.model, group)
+        assert [type(value) for value in got.values()] == [type(v) for v in options.values()]
 
 
 def test_another_kind_of_task_replaces_that_of_the_file(
@@ -544,6 +570,26 @@ def test_report_writes_and_prints(call: Call, trained: Path, tmp_path: Path) -> 
     assert refused.err == f"fastweights: error: {tmp_path}/file: is not a folder\n"
 
 
+def test_describe_counts_the_model_of_a_run_or_a_configuration(
+    call: Call, trained: Path, tmp_path: Path
+) -> None:
+    result = json.loads((trained / "result.json").read_text())
+    outcome = call("describe", trained, "--json")
+    assert (outcome.status, outcome.err) == (0, "")
+    measured = json.loads(outcome.out)
+    assert measured["num_parameters"] == result["num_parameters"]
+    assert measured["flops"]["feed-forward"] == 4 * 8 * 8
+    table = call("describe", trained, "--ff-dim", "16", "--context-length", "7").out
+    for line in ("feed-forward ", "state of a sequence after 7 tokens: 16 numbers, 64 bytes"):
+        assert line in table
+    assert f" {4 * 8 * 16:,}\n" in table
+    other = tmp_path / "other.yaml"
+    other.write_text("model: {layer: srwm, dim: 32, ff_dim: 200}\n")
+    matched = call("describe", "--dim", "32", "--layer", "srwm", "--match", other)
+    assert (matched.status, matched.out.splitlines()[-4]) == (0, "ff_dim: 200")
+    assert call("describe", "--task.kind", "recall", "--layer", "lstm").status == 0
+
+
 def test_list_names_everything_with_the_options(call: Call) -> None:
     every = call("list").out
     for name in (*STUDIED, "srwm", "softmax_attention", "post_norm", "formal_languages"):
@@ -551,6 +597,7 @@ def test_list_names_everything_with_the_options(call: Call) -> None:
     layers = call("list", "layers").out
     assert "  max_write_strength=1.0\n" in layers
     assert "feature_map=elu_plus_one  (of elu_plus_one, dpfp," in layers
+    assert "dense: " in call("list", "feed-forwards").out
     assert "0 1" in call("list", "languages").out
     assert call("list", "studies").out.startswith("demo: ")
 

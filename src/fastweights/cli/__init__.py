@@ -16,11 +16,12 @@ __all__ = ["main"]
 
 COMMANDS = {
     "train": "train one model on one task",
+    "describe": "parameters, FLOPs and state of a model, and models of equal size",
     "evaluate": "scores of a trained model on its task, another language or your files; its memory",
     "predict": "the labels of a string, position by position",
     "study": "train a grid of languages, models and seeds over worker processes",
     "report": "tables and plots of a study folder or a run folder",
-    "list": "languages, layers, blocks, models and studies by name",
+    "list": "languages, layers, feed-forwards, blocks, models and studies by name",
 }
 MODULES = {"list": "listing"}  # a module named `list` would hide the builtin in this one
 DEBUG_HELP = "show tracebacks of errors"
