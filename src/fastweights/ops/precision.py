@@ -21,3 +21,16 @@ def autocast_off(tensor: Tensor) -> AbstractContextManager[None]:
     if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()
+
+
+def autocast_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype in which `torch.mm` would take the tensor: that of an autocast region it is in
+    (unless it is float64, which autocast leaves as it is), else its own."""
+    device_type = tensor.device.type
+    if (
+        tensor.dtype != torch.float64
+        and torch.amp.is_autocast_available(device_type)
+        and torch.is_autocast_enabled(device_type)
+    ):
+        return torch.get_autocast_dtype(device_type)
+    return tensor.dtype
