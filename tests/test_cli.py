@@ -579,7 +579,7 @@ def test_describe_counts_the_model_of_a_run_or_a_configuration(
     measured = json.loads(outcome.out)
     assert measured["num_parameters"] == result["num_parameters"]
     assert measured["flops"]["feed-forward"] == 4 * 8 * 8
-    table = call("describe", trained, "--ff-dim", "16", "--context-length", "7").out
+    table = call("describe", trained, "--ff-dim", "16", "--after", "7").out
     for line in ("feed-forward ", "state of a sequence after 7 tokens: 16 numbers, 64 bytes"):
         assert line in table
     assert f" {4 * 8 * 16:,}\n" in table

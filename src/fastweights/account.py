@@ -189,6 +189,13 @@ def _of_sum(shape: Iterable[int], *_: Any, **__: Any) -> int:
     return math.prod(shape)
 
 
+def _of_routes(
+    rows: Sequence[int], weight: Sequence[int], order: Sequence[int], *_: Any, **__: Any
+) -> int:
+    """A matrix product with the weights `[E, F, D]` of one expert for every route `[R]`."""
+    return 2 * order[0] * weight[1] * weight[2]
+
+
 def _of_weighted_rows(rows: Sequence[int], chosen: Iterable[int], *_: Any, **__: Any) -> int:
     return 2 * math.prod(chosen) * rows[-1]
 
@@ -202,6 +209,8 @@ ELEMENT_WISE: dict[Any, Callable[..., int]] = {
     _aten.sum: _of_sum,
     _aten._embedding_bag: _of_weighted_rows,
     _aten._embedding_bag_forward_only: _of_weighted_rows,
+    torch.ops.fastweights.expert_up: _of_routes,
+    torch.ops.fastweights.expert_down: _of_routes,
 }
 """FLOPs of what torch does not count."""
 

@@ -16,7 +16,7 @@ from fastweights.train.config import RunConfig, SequenceModelConfig, load_config
 if TYPE_CHECKING:
     from fastweights.account import Account
 
-CONTEXT_LENGTH = 1024
+TOKENS_BEFORE = 1024
 
 
 def add_options(parser: Parser) -> None:
@@ -35,12 +35,12 @@ def add_options(parser: Parser) -> None:
         help="configuration or run folder (default: the defaults of train)",
     )
     parser.add_argument(
-        "--context-length",
+        "--after",
         type=int,
-        default=CONTEXT_LENGTH,
+        default=TOKENS_BEFORE,
         metavar="N",
         help="earlier tokens of the sequence, where the state grows with them "
-        f"(default: {CONTEXT_LENGTH})",
+        f"(default: {TOKENS_BEFORE})",
     )
     parser.add_argument(
         "--match",
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
         like = _sequence_model(_load(arguments.match, {}))
         settings = equal_parameters(settings, like, *sizes, arguments.match_size)
         shown = {"ff_dim": settings.ff_dim, "feed_forward_options": settings.feed_forward_options}
-    account = describe_model(settings, *sizes, arguments.context_length)
+    account = describe_model(settings, *sizes, arguments.after)
     if arguments.json:
         totals = {"num_parameters": account.num_parameters, "num_flops": account.num_flops}
         print(json.dumps({**shown, **dataclasses.asdict(account), **totals}, indent=2))

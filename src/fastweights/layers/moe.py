@@ -181,6 +181,12 @@ class MoE(FeedForward):
         y = self._experts(tokens, routing.expert_index, routing.gate)
         return y.view_as(x), self.balance_weight * routing.balance_loss
 
+    def active_parameters(self) -> int:
+        """The router and K experts."""
+        of_router = sum(parameter.numel() for parameter in self.router.parameters())
+        of_experts = super().active_parameters() - of_router
+        return of_router + of_experts * self.router.top_k // self.num_experts
+
     def _experts(self, x: Tensor, expert_index: Tensor, gate: Tensor) -> Tensor:
         """`x [N, D]`, `expert_index` and `gate [N, K]` -> `y [N, D]`."""
         routes = sort_routes(expert_index, self.num_experts)

@@ -77,6 +77,13 @@ class ProductKeyMemory(FeedForward):
         weight = _activate(score, self.activation)
         return sparse_read(self.values, index.flatten(-2), weight.flatten(-2)), x.new_zeros(())
 
+    def active_parameters(self) -> int:
+        """Every sub-key, and as many values as the heads look up where they choose different
+        ones."""
+        num_values, dim = self.values.shape
+        unused = max(0, num_values - len(self.subkeys) * self.top_k)
+        return super().active_parameters() - unused * dim
+
 
 class DenseProductKeyMemory(FeedForward):
     """What the published runs called PKM: every value counts, and the heads are one.

@@ -43,3 +43,7 @@ class TopK(FeedForward):
         value, index = self.up(x).relu().topk(self.top_k, sorted=False)
         y = sparse_read(self.down.weight.T, index, self.dropout(value))
         return y + self.down.bias.to(y.dtype), x.new_zeros(())
+
+    def active_parameters(self) -> int:
+        dim, ff_dim = self.down.weight.shape
+        return super().active_parameters() - (ff_dim - self.top_k) * dim

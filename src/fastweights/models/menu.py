@@ -14,11 +14,14 @@ from fastweights.layers.e_lstm import ELSTM
 from fastweights.layers.layer import FeedForward, SequenceLayer
 from fastweights.layers.linear_transformer import LinearTransformer
 from fastweights.layers.lstm import LSTM
+from fastweights.layers.moe import MoE
 from fastweights.layers.normalized_delta_net import NormalizedDeltaNet
+from fastweights.layers.product_key_memory import DenseProductKeyMemory, ProductKeyMemory
 from fastweights.layers.recurrent_delta_net import RecurrentDeltaNet
 from fastweights.layers.short_convolution import ShortConvolution
 from fastweights.layers.softmax_attention import SoftmaxAttention
 from fastweights.layers.srwm import SRWM
+from fastweights.layers.top_k import TopK
 from fastweights.layers.transformer_xl import TransformerXL
 from fastweights.models.block import (
     Block,
@@ -46,6 +49,16 @@ SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
 # A layer, or one with some options fixed: `functools.partial(Layer, option=value)`.
 FEED_FORWARDS: dict[str, Callable[..., FeedForward]] = {
     "dense": Dense,
+    "top_k": TopK,
+    "product_key_memory": ProductKeyMemory,
+    "dense_product_key_memory": DenseProductKeyMemory,
+    "moe": MoE,
+    "sigma_moe": functools.partial(MoE, router="sigmoid"),
+    "switch": functools.partial(
+        MoE, router="switch", top_k=1, balance_weight=0.01, initialization="switch"
+    ),
+    "s_base": functools.partial(MoE, router="s_base"),
+    "noisy_top_k": functools.partial(MoE, router="noisy_top_k"),
 }
 DEFAULT_FEED_FORWARD = "dense"
 

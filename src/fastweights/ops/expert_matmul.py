@@ -147,7 +147,7 @@ def _sum_of_routes(rows: Tensor, position: Tensor) -> Tensor:
 
 def _grouped_mm(rows: Tensor, weight: Tensor, end: Tensor) -> Tensor:
     """`rows [R, P]` times `weight [E, P, Q]` of each row's expert -> `[R, Q]`."""
-    if _served_by_grouped_mm(*weight.shape[1:], weight.dtype):
+    if _served_by_grouped_mm(weight.shape[1], weight.shape[2], weight.dtype):
         return F.grouped_mm(rows, weight, offs=end)
     out = rows.new_empty(len(rows), weight.shape[2])
     sizes = _sizes(end)

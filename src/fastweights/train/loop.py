@@ -23,6 +23,7 @@ from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import RunConfig, save_config
 from fastweights.train.environment import find_device, write_environment
 from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
+from fastweights.train.expert_usage import summary, watched_experts
 from fastweights.train.lock import locked_folder
 from fastweights.train.log import Metrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
@@ -46,6 +47,9 @@ Result = dict[str, Any]
 
 LOG_EVERY = 10
 """Steps that one training line of the metrics sums up."""
+
+EXPERTS_FILE = "experts.json"
+"""Of a model with experts: by layer, which ones it chose in the last evaluation."""
 
 RESUME_HINT = "fastweights train --resume {run_folder}"
 
@@ -228,10 +232,13 @@ class _Run:
     def _evaluate(self, bar: ProgressBar) -> bool:
         """Evaluate the protocol's splits, decide whether to stop; True if it is the best so far."""
         state = self.state
-        scores = self.problem.evaluate(self.model, state.step)
+        with watched_experts(self.raw_model) as usages:
+            scores = self.problem.evaluate(self.model, state.step)
         for split, values in scores.items():
             kept = {key: x for key, x in values.items() if not key.startswith("num_")}
             self._log(split, kept)
+        if usages:
+            self._log("experts", summary(usages))
         score = self.protocol.score(scores)
         best = state.selection.update(state.step, score)
         state.stopped_because = self.protocol.stop(score, state.selection)
@@ -246,6 +253,11 @@ class _Run:
         selected = self.checkpoints.load("last" if self.protocol.selects_last else "best")
         self.raw_model.load_state_dict(selected.model)
         state = self.state
+        with watched_experts(self.raw_model) as usages:
+            conclusion = self.problem.conclude(self.model, selected.step)
+        if usages:
+            layers = {name: usage.as_dict() for name, usage in usages.items()}
+            write_json(self.run_folder / EXPERTS_FILE, layers)
         result = {
             "status": "done",
             "stopped_because": state.stopped_because,
@@ -256,7 +268,8 @@ class _Run:
             "num_parameters": sum(p.numel() for p in self.trainable),
             "protocol": self.config.protocol,
             "selection": self.protocol.selection,
-            **self.problem.conclude(self.model, selected.step),
+            **conclusion,
+            **({"experts": summary(usages)} if usages else {}),
         }
         write_json(self.run_folder / "result.json", result)
         return result

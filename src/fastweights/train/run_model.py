@@ -8,7 +8,14 @@ from torch import nn
 
 from fastweights.models.menu import build_model, resolve
 from fastweights.tasks.formal.menu import Task, load_language
-from fastweights.train.config import RecallTask, RetrievalTask, RunConfig, SequenceModelConfig
+from fastweights.tasks.text import VOCAB_SIZE
+from fastweights.train.config import (
+    RecallTask,
+    RetrievalTask,
+    RunConfig,
+    SequenceModelConfig,
+    TextTask,
+)
 from fastweights.train.data import generator_for, load_run_task
 
 
@@ -50,5 +57,7 @@ def model_sizes(config: RunConfig) -> tuple[int, int]:
         raise ValueError("task retrieval has no sequence model")
     if isinstance(task, RecallTask):
         return task.vocab_size, task.vocab_size
+    if isinstance(task, TextTask):
+        return VOCAB_SIZE, VOCAB_SIZE
     known = load_run_task(config) if task.kind == "files" else load_language(task.model_dump())
     return sizes_for(known.symbols, known.labels)

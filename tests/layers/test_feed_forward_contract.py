@@ -1,0 +1,103 @@
+"""What every feed-forward layer of the menu promises. A new one is tested by being on the menu."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from fastweights.account import describe_model
+from fastweights.layers.layer import FeedForward
+from fastweights.models.menu import FEED_FORWARDS
+from fastweights.train.config import SequenceModelConfig
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "top_k": {"top_k": 3},
+    "product_key_memory": {"num_subkeys": 4, "num_heads": 2, "top_k": 3},
+    "dense_product_key_memory": {"num_subkeys": 4, "num_heads": 2},
+    "moe": {"num_experts": 4, "expert_dim": 5, "top_k": 2},
+    "switch": {"num_experts": 4, "expert_dim": 5},
+}
+OPTIONS |= dict.fromkeys(("sigma_moe", "s_base", "noisy_top_k"), OPTIONS["moe"])
+ACTIVE = {  # numbers of width DIM that the output at a position is made of, biases apart
+    "dense": 2 * 12,
+    "top_k": 12 + 3,
+    "product_key_memory": 8 + 4 + 2 * 3,
+    "dense_product_key_memory": 2 * 4 + 16,
+    "moe": 4 + 2 * 2 * 5,
+    "sigma_moe": 4 + 2 * 2 * 5,
+    "switch": 4 + 2 * 5,
+    "s_base": 4 + 2 * 2 * 5,
+    "noisy_top_k": 2 * 4 + 2 * 2 * 5,
+}
+DIM, FF_DIM = 8, 12
+
+
+@pytest.fixture(params=FEED_FORWARDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def layer(name: str, generator: torch.Generator) -> FeedForward:
+    options = {"dim": DIM, "generator": generator, **OPTIONS.get(name, {})}
+    make = FEED_FORWARDS[name]
+    if name in ("dense", "top_k"):
+        options["ff_dim"] = FF_DIM
+    return make(**options).double().eval()
+
+
+def inputs(*shape: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(1)
+    return torch.randn(*(shape or (3, 5)), DIM, generator=g, dtype=torch.float64)
+
+
+def test_shapes_and_gradients(layer):
+    layer.train()
+    x = inputs().requires_grad_()
+    y, balance_loss = layer(x)
+    assert y.shape == x.shape and balance_loss.shape == ()
+    (y.square().sum() + balance_loss).backward()
+    for gradient in (x.grad, *(parameter.grad for parameter in layer.parameters())):
+        assert gradient is not None and gradient.isfinite().all()
+    assert x.grad.abs().sum() > 0
+
+
+def test_every_position_by_itself(layer):
+    x = inputs(3, 5)
+    y, _ = layer(x)
+    torch.testing.assert_close(layer(x[1:2, 3:4])[0], y[1:2, 3:4])
+    torch.testing.assert_close(layer(x.flatten(0, 1)[None])[0], y.flatten(0, 1)[None])
+    assert torch.equal(layer(x)[0], y)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_and_autocast(layer, dtype):
+    x = inputs()
+    y, _ = layer(x)
+    low, balance_loss = layer.to(dtype)(x.to(dtype))
+    assert low.dtype == dtype and balance_loss.isfinite()
+    torch.testing.assert_close(low.double(), y, atol=0.1, rtol=0.1)
+    with torch.autocast("cpu", dtype=dtype):
+        low, _ = layer.float()(x.float())
+    torch.testing.assert_close(low.double(), y, atol=0.1, rtol=0.1)
+
+
+def test_active_parameters(name, layer):
+    biases = sum(p.numel() for p in layer.parameters() if p.dim() == 1)
+    assert layer.active_parameters() - biases == ACTIVE[name] * DIM
+
+
+def test_the_account_of_a_model_with_it(name):
+    options = OPTIONS.get(name, {})
+    settings = SequenceModelConfig(
+        layer="lstm",
+        block="pre_norm",
+        dim=DIM,
+        feed_forward=name,
+        feed_forward_options=options,
+        ff_dim=FF_DIM if name in ("dense", "top_k") else None,
+    )
+    account = describe_model(settings, vocab_size=7, num_outputs=7)
+    assert account.parameters["feed-forward"] >= account.active_feed_forward
+    least = 2 * DIM * min(ACTIVE[name], 16)
+    assert least <= account.flops["feed-forward"] <= 4 * DIM * ACTIVE[name] + 200
