@@ -223,7 +223,7 @@ class _PlainAttention(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            query, key, value = args
+            query, key, value, *_ = args
             return query @ key.mT @ value
         return func(*args, **(kwargs or {}))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fastweights.train.config import TrainingConfig
+from fastweights.train.config import ConfigError, TrainingConfig, parse_config
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
 
 
@@ -38,6 +38,19 @@ def test_warm_up_is_linear() -> None:
     config = TrainingConfig(lr=1.0, warmup_steps=4)
     assert [lr_at(step, config) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
     assert lr_at(0, TrainingConfig(lr=1.0)) == 1.0
+
+
+def test_cosine_decay_ends_at_zero() -> None:
+    config = TrainingConfig(lr=1.0, warmup_steps=2, lr_decay="cosine", max_steps=6)
+    want = [0.5, 1.0, 1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2, 0.0, 0.0]
+    assert [lr_at(step, config) for step in range(8)] == pytest.approx(want)
+
+
+def test_cosine_decay_needs_an_end() -> None:
+    training = {"lr_decay": "cosine"}
+    assert parse_config({"training": training}).resolved().training.max_steps == 10_000
+    with pytest.raises(ConfigError, match="lr_decay: 'cosine' needs max_steps"):
+        parse_config({"training": training, "protocol": "published"})
 
 
 def test_set_lr_reaches_every_group() -> None:

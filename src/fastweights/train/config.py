@@ -426,6 +426,11 @@ class TrainingConfig(Frozen):
     warmup_steps: int = Field(
         default=0, ge=0, description="steps of linear warm-up of the learning rate"
     )
+    lr_decay: Literal["none", "cosine"] = Field(
+        default="none",
+        description="after the warm-up: none, or cosine: half a cosine that ends at 0 after "
+        "max_steps",
+    )
 
 
 class RunConfig(Frozen):
@@ -486,6 +491,8 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"protocol: task {self.task.kind} knows 'strict' alone, got 'published'"
             )
+        if self.training.lr_decay == "cosine" and self.resolved().training.max_steps is None:
+            raise ValueError("training.lr_decay: 'cosine' needs max_steps")
         variant = getattr(self.task, "variant", None)
         formal = not isinstance(self.task, RetrievalTask)
         if formal and variant == "published" and self.protocol == "strict":

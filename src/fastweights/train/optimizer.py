@@ -1,7 +1,8 @@
-"""Adam, with optional warm-up and decoupled weight decay."""
+"""Adam, with optional warm-up, decay of the learning rate and decoupled weight decay."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -29,10 +30,15 @@ def build_optimizer(
 
 
 def lr_at(step: int, config: TrainingConfig) -> float:
-    """Learning rate of step 0, 1, ...: linear warm-up over `warmup_steps`, then constant."""
-    if step >= config.warmup_steps:
+    """Learning rate of step 0, 1, ...: linear warm-up over `warmup_steps`, then constant, or half a
+    cosine from there to 0 at `max_steps`."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.lr_decay == "none":
         return config.lr
-    return config.lr * (step + 1) / config.warmup_steps
+    assert config.max_steps is not None  # the configuration sees to it
+    done = (step - config.warmup_steps) / max(1, config.max_steps - config.warmup_steps)
+    return config.lr * (1 + math.cos(math.pi * min(1, done))) / 2
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
