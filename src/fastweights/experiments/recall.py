@@ -49,6 +49,7 @@ MODELS: dict[str, dict[str, Any]] = {
             "feature_map": "dpfp",
             "dpfp_nu": 1,
             "normalization": "l2",
+            "attention_normalizer": True,
         },
         **_MODEL,
     },
