@@ -47,13 +47,15 @@ def measure(
     rounds: int,
     turn_s: float,
     watch: Callable[[str], None],
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Times:
     """Milliseconds by contender, pass and round; None for a round that it took no part in.
 
     Every round goes through all contenders, one pass after the other; odd rounds go backwards, so
     that none always follows the same one. A turn calls a contender until `turn_s` have passed; its
     figure is the median call, the first one, which finds cold caches, left out where there are
-    others. Python's garbage collector runs between rounds only.
+    others. Python's garbage collector runs between rounds only. `clock` counts seconds:
+    `time.process_time` for calls on one thread that others disturb.
     """
     times: Times = {each.name: {which: [] for which in each.calls} for each in contenders}
     collects = gc.isenabled()
@@ -67,7 +69,9 @@ def measure(
                     if which in each.calls:
                         taken = None
                         if each.takes_part(which, number, rounds):
-                            taken = 1e3 * _turn(each.calls[which], each.calls_per_turn, turn_s)
+                            taken = 1e3 * _turn(
+                                each.calls[which], each.calls_per_turn, turn_s, clock
+                            )
                         times[each.name][which].append(taken)
     finally:
         if collects:
@@ -75,16 +79,18 @@ def measure(
     return times
 
 
-def _turn(call: Callable[[], object], number: int | None, turn_s: float) -> float:
+def _turn(
+    call: Callable[[], object], number: int | None, turn_s: float, clock: Callable[[], float]
+) -> float:
     """Seconds a call."""
     if number is not None:
-        start = time.perf_counter()
+        start = clock()
         for _ in range(number):
             call()
-        return (time.perf_counter() - start) / number
+        return (clock() - start) / number
     taken: list[float] = []
     while not taken or (sum(taken) < turn_s and len(taken) < 100):
-        start = time.perf_counter()
+        start = clock()
         call()
-        taken.append(time.perf_counter() - start)
+        taken.append(clock() - start)
     return statistics.median(taken[1:] or taken)
