@@ -2,8 +2,10 @@
 
 import pytest
 
+from fastweights.account import count_parameters
 from fastweights.experiments import EXPERIMENTS
 from fastweights.models.menu import build_model
+from fastweights.tasks.text import VOCAB_SIZE
 from fastweights.train.config import ConfigError, SequenceModelConfig
 from fastweights.train.run_model import spelled_out
 
@@ -38,3 +40,14 @@ def test_recall_compares_memories_of_the_same_size() -> None:
 def test_recall_knows_no_published_protocol() -> None:
     with pytest.raises(ConfigError, match="protocol: task recall knows 'strict' alone"):
         EXPERIMENTS["recall"].cells(overrides={"protocol": "published"})
+
+
+def test_feed_forward_layers_are_compared_at_equal_parameters() -> None:
+    counts = {}
+    for cell in EXPERIMENTS["sparse_feed_forward"].cells(seeds=[1]):
+        assert isinstance(cell.config.model, SequenceModelConfig)
+        counts[cell.model] = count_parameters(cell.config.model, VOCAB_SIZE, VOCAB_SIZE)
+    dense = counts.pop("dense")
+    assert len(counts) == 6
+    for model, count in counts.items():
+        assert abs(count - dense) <= 1e-3 * dense, (model, count, dense)

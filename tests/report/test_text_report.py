@@ -47,14 +47,14 @@ def study(tmp_path: Path) -> Path:
 def test_tables_by_hand(study: Path) -> None:
     found = read_study(study)
     assert bits_table(found, TEXT).splitlines()[2:] == [
-        "| sigma\\_moe | 2 | 1,000 | 1.850 ± 0.071 | 1.950 ± 0.071 | -0.150 ± 0.071 | 2 |",
+        "| σ-MoE | 2 | 1,000 | 1.850 ± 0.071 | 1.950 ± 0.071 | -0.150 ± 0.071 | 2 |",
         "| dense | 2 | 1,000 | 2.000 ± 0.141 | 2.100 ± 0.141 | – | 2 |",
-        "| switch | 1 | 1,000 | 2.300 | 2.400 | +0.400 | 2 |",
+        "| Switch | 1 | 1,000 | 2.300 | 2.400 | +0.400 | 2 |",
     ]
     assert differences(found, TEXT, "sigma_moe") == pytest.approx([-0.2, -0.1])
     assert experts_table(found).splitlines()[2:] == [
-        "| sigma\\_moe | 4 | 0.750 | 2.0 | 2 of 16 |",
-        "| switch | 1 | 0.750 | 2.0 | 1 of 2 |",
+        "| σ-MoE | 4 | 0.750 | 2.0 | 2 of 16 |",
+        "| Switch | 1 | 0.750 | 2.0 | 1 of 2 |",
     ]
 
 
@@ -66,11 +66,11 @@ def test_figures(study: Path) -> None:
     low, high = axes.get_ylim()
     assert low < 2.0 and 2.2 < high < 5.0  # the first steps are cut off
     shown = {axes.get_title(loc="left"): axes for axes in load.axes if axes.lines}
-    assert set(shown) == {"sigma_moe", "switch"}
-    lines = [[float(y) for y in line.get_ydata()] for line in shown["sigma_moe"].lines[1:]]
+    assert set(shown) == {"σ-MoE", "Switch"}
+    lines = [[float(y) for y in line.get_ydata()] for line in shown["σ-MoE"].lines[1:]]
     assert lines == 2 * [[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 1.0, 0.0]]
     titled = [axes.get_title(loc="left") for axes in pairs.axes if axes.images]
-    assert titled == ["sigma_moe"]  # one expert a token makes no pairs
+    assert titled == ["σ-MoE"]  # one expert a token makes no pairs
     assert chosen_per_token(read_study(study).runs[-1].experts["blocks.0.feed_forward"]) == 1
 
 

@@ -44,7 +44,8 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"task": {"kind": "regx"}},
-        "task.kind: must be 'formal_language', 'regex', 'dfa', 'files', 'retrieval', 'recall', got "
+        "task.kind: must be 'formal_language', 'regex', 'dfa', 'files', 'retrieval', 'recall', "
+        "'text', got "
         "'regx'; did you mean 'regex'?",
     ),
     ({"task": {"kind": "regex"}}, "task.pattern: is missing"),

@@ -42,9 +42,9 @@ def _studies() -> list[str]:
 
 
 def _models() -> list[str]:
-    from fastweights.experiments import formal_languages, recall, retrieval
+    from fastweights.experiments import formal_languages, recall, retrieval, sparse_feed_forward
 
-    menus = (formal_languages.MODELS, retrieval.MODELS, recall.MODELS)
+    menus = (formal_languages.MODELS, retrieval.MODELS, recall.MODELS, sparse_feed_forward.MODELS)
     return _aligned(
         {
             name: " ".join(f"{key}={value}" for key, value in _flat(settings).items())

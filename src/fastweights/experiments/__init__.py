@@ -4,10 +4,12 @@ from fastweights.experiments.experiment import Experiment
 from fastweights.experiments.formal_languages import DEMO, FORMAL_LANGUAGES
 from fastweights.experiments.recall import RECALL
 from fastweights.experiments.retrieval import RETRIEVAL
+from fastweights.experiments.sparse_feed_forward import SPARSE_FEED_FORWARD
 
 EXPERIMENTS: dict[str, Experiment] = {
     "demo": DEMO,
     "formal_languages": FORMAL_LANGUAGES,
     "retrieval": RETRIEVAL,
     "recall": RECALL,
+    "sparse_feed_forward": SPARSE_FEED_FORWARD,
 }

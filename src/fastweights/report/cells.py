@@ -6,12 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastweights.report.names import (
-    LANGUAGE_NAMES,
-    MODEL_NAMES,
-    RECALL_MODEL_NAMES,
-    in_order,
-)
+from fastweights.report.names import ALL_MODEL_NAMES, LANGUAGE_NAMES, in_order
 from fastweights.report.runs import Run, read_runs
 from fastweights.report.windows import Windows, find_windows
 
@@ -106,7 +101,7 @@ def arrange(folder: Path, found: Sequence[Run]) -> Study:
     languages."""
     runs = tuple(found)
     languages = tuple(in_order((run.task for run in runs), LANGUAGE_NAMES))
-    models = tuple(in_order((run.model for run in runs), (*MODEL_NAMES, *RECALL_MODEL_NAMES)))
+    models = tuple(in_order((run.model for run in runs), ALL_MODEL_NAMES))
     cells = {}
     for language in languages:
         for model in models:

@@ -43,6 +43,20 @@ RECALL_MODEL_NAMES: dict[str, str] = {
 }
 """Those of study recall, where every model has a short convolution."""
 
+FEED_FORWARD_MODEL_NAMES: dict[str, str] = {
+    "dense": "dense",
+    "top_k": "Top-K",
+    "pkm": "PKM",
+    "pkm_dense": "PKM, dense",
+    "switch": "Switch",
+    "s_base": "S-BASE",
+    "sigma_moe": "σ-MoE",
+}
+"""Those of study sparse_feed_forward."""
+
+ALL_MODEL_NAMES = MODEL_NAMES | RECALL_MODEL_NAMES | FEED_FORWARD_MODEL_NAMES
+"""In the order of the tables."""
+
 
 def escape_markdown(text: str) -> str:
     """`text` on one line, with the characters that Markdown reads as marks escaped."""
@@ -61,7 +75,7 @@ def language_name(key: str) -> Name:
 
 def model_name(key: str) -> Name:
     """The name of a model; a key that is not known is shown as it is."""
-    return as_it_is(MODEL_NAMES.get(key) or RECALL_MODEL_NAMES.get(key, key))
+    return as_it_is(ALL_MODEL_NAMES.get(key, key))
 
 
 def in_order(keys: Iterable[str], known: Iterable[str]) -> list[str]:
