@@ -201,7 +201,7 @@ def _of_weighted_rows(rows: Sequence[int], chosen: Iterable[int], *_: Any, **__:
 
 
 _aten = torch.ops.aten
-ELEMENT_WISE: dict[Any, Callable[..., int]] = {
+FORMULAS: dict[Any, Callable[..., int]] = {
     **{getattr(_aten, name): _each(1) for name in ("add", "sub", "mul", "div")},
     **{getattr(_aten, f"{name}_"): _each(1) for name in ("add", "sub", "mul", "div")},
     _aten.addcmul: _each(2),
@@ -229,7 +229,7 @@ class _PlainAttention(TorchFunctionMode):
 
 
 def _flops(function: Callable[..., Any], *inputs: Any) -> int:
-    counter = FlopCounterMode(display=False, custom_mapping=ELEMENT_WISE)
+    counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
     with counter, _PlainAttention():
         function(*inputs)
     return counter.get_total_flops()

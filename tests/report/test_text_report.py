@@ -53,8 +53,8 @@ def test_tables_by_hand(study: Path) -> None:
     ]
     assert differences(found, TEXT, "sigma_moe") == pytest.approx([-0.2, -0.1])
     assert experts_table(found).splitlines()[2:] == [
-        "| σ-MoE | 4 | 0.750 | 2.0 | 2 of 16 |",
         "| Switch | 1 | 0.750 | 2.0 | 1 of 2 |",
+        "| σ-MoE | 4 | 0.750 | 2.0 | 2 of 16 |",
     ]
 
 
