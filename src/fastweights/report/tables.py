@@ -145,7 +145,7 @@ def configuration(cell: Cell) -> dict[str, str]:
         "layer": joined([model.get("layer") for model in models]),
         "layers": value_range([model.get("num_layers") for model in models], "{:g}"),
         "dim": value_range([model.get("dim") for model in models], "{:g}"),
-        "ff dim": value_range([model.get("ff_dim") for model in models], "{:g}"),
+        "feed-forward": joined([_feed_forward(model) for model in models]),
         "heads": value_range([each.get("num_heads") for each in options], "{:g}"),
         "options": joined([_options(each) for each in options]),
         "lr": value_range([training.get("lr") for training in trainings], "{:g}"),
@@ -229,6 +229,16 @@ def _section(run: Run, *names: str) -> Mapping[str, Any]:
     for name in names:
         found = found.get(name) if isinstance(found, Mapping) else None
     return found if isinstance(found, Mapping) else {}
+
+
+def _feed_forward(model: Mapping[str, Any]) -> str:
+    """Its name, width and options; runs from before there was a choice say the width alone."""
+    if model.get("block") == "plain":
+        return "none"
+    name = model.get("feed_forward", "dense")
+    options = {"ff_dim": model.get("ff_dim"), **model.get("feed_forward_options", {})}
+    kept = (f"{option} {value}" for option, value in options.items() if value is not None)
+    return ", ".join([str(name), *kept])
 
 
 def _options(options: Mapping[str, Any]) -> str | None:
