@@ -36,7 +36,7 @@ def study(tmp_path: Path) -> Path:
 def test_every_model_of_the_study_has_a_name_and_a_look_of_its_own() -> None:
     assert set(RECALL_MODEL_NAMES) == set(MODELS) > set(COMPARED)
     drawn = strokes(list(MODELS)).values()
-    assert len({stroke.colour for stroke in drawn}) == len({s.marker for s in drawn}) == 3
+    assert len({stroke.colour for stroke in drawn}) == len({s.marker for s in drawn}) == 5
 
 
 def test_table_by_hand(study: Path) -> None:

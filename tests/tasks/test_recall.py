@@ -6,17 +6,30 @@ import torch
 from fastweights.tasks.recall import Recall, draw_recall
 
 SIZES = [(4, 1, 4), (64, 8, 64), (50, 12, 26), (37, 3, 9), (2048, 256, 8192)]
+REWRITTEN = [(6, 1, 6, 2), (64, 8, 64, 2), (37, 3, 20, 3)]
 
 
-def draw(length: int, num_pairs: int, vocab_size: int, sequences: int = 5, seed: int = 1) -> Recall:
+def draw(
+    length: int,
+    num_keys: int,
+    vocab_size: int,
+    writes_per_key: int = 1,
+    sequences: int = 5,
+    seed: int = 1,
+) -> Recall:
     generator = torch.Generator().manual_seed(seed)
-    return draw_recall(sequences, length, num_pairs, vocab_size, generator)
+    return draw_recall(
+        sequences, length, num_keys, vocab_size, generator, writes_per_key=writes_per_key
+    )
 
 
-@pytest.mark.parametrize(("length", "num_pairs", "vocab_size"), SIZES)
-def test_answers_by_a_dictionary(length: int, num_pairs: int, vocab_size: int) -> None:
-    """Written in order; every key once."""
-    drawn = draw(length, num_pairs, vocab_size)
+@pytest.mark.parametrize(
+    ("length", "num_keys", "vocab_size", "writes"), [*((*sizes, 1) for sizes in SIZES), *REWRITTEN]
+)
+def test_answers_by_a_dictionary(length: int, num_keys: int, vocab_size: int, writes: int) -> None:
+    """Written in order, the last value of a key counts; every key is asked once."""
+    drawn = draw(length, num_keys, vocab_size, writes)
+    num_pairs = writes * num_keys
     assert drawn.inputs.shape == drawn.asked.shape == (5, length)
     assert int(drawn.inputs.min()) >= 0 and int(drawn.inputs.max()) < vocab_size
     answers = drawn.targets.tolist()
@@ -24,7 +37,9 @@ def test_answers_by_a_dictionary(length: int, num_pairs: int, vocab_size: int) -
         stored = {}
         for i in range(0, 2 * num_pairs, 2):
             stored[tokens[i]] = tokens[i + 1]
-        assert len(stored) == len(set(stored.values())) == num_pairs
+        assert len(stored) == num_keys
+        assert all(tokens[: 2 * num_pairs : 2].count(key) == writes for key in stored)
+        assert len(set(tokens[1 : 2 * num_pairs : 2])) == num_pairs
         assert all(0 < key < vocab_size // 2 <= value for key, value in stored.items())
         assert not any(asked[: 2 * num_pairs])
         places = [t for t in range(length) if asked[t]]
@@ -32,6 +47,13 @@ def test_answers_by_a_dictionary(length: int, num_pairs: int, vocab_size: int) -
         assert [answers.pop(0) for _ in places] == [stored.pop(tokens[t]) for t in places]
         assert not stored
     assert not answers
+
+
+def test_the_order_of_the_pairs_is_even() -> None:
+    """Of two writes of the first key, each place is as likely."""
+    drawn = draw(12, 2, 64, 2, sequences=2000)
+    first = (drawn.inputs[:, 0:8:2] == drawn.inputs[:, :1]).double()
+    assert first.mean(0)[1:].tolist() == pytest.approx([1 / 3] * 3, abs=0.04)
 
 
 def test_filler() -> None:
@@ -89,12 +111,15 @@ def test_the_same_generator_draws_the_same_and_no_other_is_used() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ((64, 0, 64), "num_pairs must be >= 1, got 0"),
+        ((64, 0, 64), "num_keys must be >= 1, got 0"),
         ((31, 8, 64), "length 31 is too short for 8 pairs and their queries, which need 32"),
         ((64, 8, 17), "vocab_size 17 has 7 keys, 8 pairs need vocab_size 18"),
+        ((47, 8, 64, 2), "length 47 is too short for 16 pairs and their queries, which need 48"),
+        ((64, 8, 33, 2), "vocab_size 33 has 15 keys, 16 pairs need vocab_size 34"),
+        ((64, 8, 64, 0), "writes_per_key must be >= 1, got 0"),
         ((64, 8, 0), "vocab_size 0 has 0 keys, 8 pairs need vocab_size 18"),
     ],
 )
-def test_sizes_that_do_not_fit(sizes: tuple[int, int, int], message: str) -> None:
+def test_sizes_that_do_not_fit(sizes: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         draw(*sizes)

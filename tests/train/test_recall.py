@@ -23,7 +23,7 @@ TINY: dict[str, Any] = {
     "task": {
         "kind": "recall",
         "vocab_size": 16,
-        "tokens_per_pair": 4,
+        "tokens_per_key": 4,
         "lengths": [4, 8],
         "test_lengths": [4, 8, 12],
     },
@@ -52,7 +52,7 @@ def few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults() -> None:
     resolved = parse_config({"task": {"kind": "recall"}, "model": {"layer": "srwm"}}).resolved()
     task, model = resolved.task, resolved.model
-    assert (task.vocab_size, task.lengths, task.num_pairs(256)) == (8192, (64, 128, 256), 32)
+    assert (task.vocab_size, task.lengths, task.num_keys(256)) == (8192, (64, 128, 256), 32)
     assert task.test_lengths == (64, 128, 256, 512, 1024, 2048)
     assert (model.layer, model.num_layers, model.convolution_size) == ("srwm", 2, 4)
     assert resolved.horizon_lengths == ()
@@ -62,10 +62,11 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ({"tokens_per_pair": 3}, "task.tokens_per_pair: must be >= 4, got 3"),
+        ({"tokens_per_key": 3}, "task.tokens_per_key: must be >= 4, got 3"),
         ({"lengths": [8, 4]}, r"task.lengths: must be ascending without repeats, got \(8, 4\)"),
         ({"test_lengths": [8, 8]}, r"task.test_lengths: must be ascending without repeats, got"),
-        ({"lengths": [3]}, "task.lengths: 3 is too short for a pair, with tokens_per_pair 4"),
+        ({"lengths": [3]}, "task.lengths: 3 is too short for a key, with tokens_per_key 4"),
+        ({"writes_per_key": 2}, "task.tokens_per_key: 2 writes and a query need 6, got 4"),
         ({"vocab_size": 7}, "task.vocab_size: 3 pairs of different keys need 8, got 7"),
         ({"test_lengths": [32]}, "task.vocab_size: 8 pairs of different keys need 18, got 16"),
         ({"vocab": 7}, "task.vocab: unknown key; did you mean 'vocab_size'"),
@@ -101,7 +102,7 @@ def test_batches_follow_the_step_with_a_constant_number_of_tokens() -> None:
 
 def test_the_filler_is_what_the_task_says() -> None:
     for random_filler in (True, False):
-        task = {**TINY["task"], "lengths": [64], "tokens_per_pair": 16, "test_lengths": [64]}
+        task = {**TINY["task"], "lengths": [64], "tokens_per_key": 16, "test_lengths": [64]}
         learned = problem(task={**task, "random_filler": random_filler})
         seen: list[torch.Tensor] = []
         model = learned.build_model()

@@ -1,8 +1,9 @@
-"""Who finds again what it has stored? Multi-query associative recall (Arora et al., 2023): the delta
-rule and the sum rule, each with two feature maps, and softmax attention.
+"""Who finds again what it has stored? Multi-query associative recall (Arora et al., 2023): the
+delta rule and the sum rule, each with two feature maps, and softmax attention.
 
 `recall_V` has V tokens, the published 8,192 or, to be learned sooner, 1,024; the filler between the
-queries is token 0, as published, or any token in `recall_V_random`. All but softmax attention have
+queries is token 0, as published, or any token in `recall_V_random`; in `recall_V_rewritten`, every
+key comes twice with two values, of which the second counts. All but softmax attention have
 memories of the same size, 4,096 numbers in each of two layers: one head of 64 x 64 or, behind
 DPFP-1, two of 64 x 32. Every layer has a short convolution, as it cannot tell otherwise which value
 stands behind which key. Beside the published lengths of 64 to 256 tokens, some training sequences
@@ -25,6 +26,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "recall_1024": {"vocab_size": 1024, "random_filler": False},
     "recall_8192": {"vocab_size": 8192, "random_filler": False},
     "recall_8192_random": {"vocab_size": 8192, "random_filler": True},
+    "recall_8192_rewritten": {"vocab_size": 8192, "random_filler": False, "writes_per_key": 2},
 }
 
 _MODEL: dict[str, Any] = {

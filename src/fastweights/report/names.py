@@ -39,7 +39,9 @@ MODEL_NAMES: dict[str, str] = {
 RECALL_MODEL_NAMES: dict[str, str] = {
     "softmax_attention_conv": "softmax attention",
     "linear_transformer_conv": "linear Transformer",
+    "linear_transformer_dpfp_conv": "linear Transformer, DPFP-1",
     "delta_net_conv": "DeltaNet",
+    "delta_net_dpfp_conv": "DeltaNet, DPFP-1",
 }
 """Those of study recall, where every model has a short convolution."""
 

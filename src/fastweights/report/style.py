@@ -44,7 +44,9 @@ _KNOWN = {
 _KNOWN |= {
     "softmax_attention_conv": _KNOWN["transformer"],
     "linear_transformer_conv": _KNOWN["linear_transformer"],
+    "linear_transformer_dpfp_conv": _KNOWN["srwm"],
     "delta_net_conv": _KNOWN["delta_net_0_2"],
+    "delta_net_dpfp_conv": _KNOWN["delta_net"],
 }
 _OTHERS = ("#332288", "#882255", "#999933", "#44AA99", "#AA4499", "#117733", "#CC6677")
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "8", "H")

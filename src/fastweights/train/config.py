@@ -203,8 +203,14 @@ class RecallTask(Frozen):
     vocab_size: int = Field(
         default=8192, gt=0, description="tokens: keys in the lower half, values in the upper"
     )
-    tokens_per_pair: int = Field(
-        default=8, ge=4, description="a sequence has a pair for so many of its tokens"
+    tokens_per_key: int = Field(
+        default=8, ge=4, description="a sequence has a key for so many of its tokens"
+    )
+    writes_per_key: int = Field(
+        default=1,
+        gt=0,
+        description="how often a sequence gives each key a value, another one each time; the last "
+        "one counts",
     )
     random_filler: bool = Field(
         default=True,
@@ -227,12 +233,17 @@ class RecallTask(Frozen):
             lengths = getattr(self, name)
             if list(lengths) != sorted(set(lengths)):
                 raise ValueError(f"{name}: must be ascending without repeats, got {lengths}")
-            if lengths[0] < self.tokens_per_pair:
+            if lengths[0] < self.tokens_per_key:
                 raise ValueError(
-                    f"{name}: {lengths[0]} is too short for a pair, with tokens_per_pair "
-                    f"{self.tokens_per_pair}"
+                    f"{name}: {lengths[0]} is too short for a key, with tokens_per_key "
+                    f"{self.tokens_per_key}"
                 )
-        most = max(*self.lengths, *self.test_lengths) // self.tokens_per_pair
+        if self.tokens_per_key < 2 * self.writes_per_key + 2:
+            raise ValueError(
+                f"tokens_per_key: {self.writes_per_key} writes and a query need "
+                f"{2 * self.writes_per_key + 2}, got {self.tokens_per_key}"
+            )
+        most = self.writes_per_key * self.num_keys(max(*self.lengths, *self.test_lengths))
         if self.vocab_size < 2 * most + 2:
             raise ValueError(
                 f"vocab_size: {most} pairs of different keys need {2 * most + 2}, "
@@ -240,9 +251,9 @@ class RecallTask(Frozen):
             )
         return self
 
-    def num_pairs(self, length: int) -> int:
+    def num_keys(self, length: int) -> int:
         """Of a sequence."""
-        return length // self.tokens_per_pair
+        return length // self.tokens_per_key
 
 
 class TextTask(Frozen):

@@ -103,9 +103,10 @@ class RecallProblem(Problem):
         drawn = draw_recall(
             sequences,
             length,
-            task.num_pairs(length),
+            task.num_keys(length),
             task.vocab_size,
             generator,
             task.random_filler,
+            task.writes_per_key,
         )
         return Recall(*(x.to(self.device) for x in drawn))
