@@ -74,8 +74,8 @@ DEFAULTS: dict[str, Any] = {
         "lr_decay": "cosine",
         "warmup_steps": 200,
         "batch_size": 64,
-        "max_steps": 3000,
-        "evaluate_every": 500,
+        "max_steps": 8000,
+        "evaluate_every": 1000,
         "patience": None,
     },
 }
