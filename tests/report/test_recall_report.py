@@ -11,7 +11,7 @@ from fastweights.report import build_report, length_table
 from fastweights.report.cells import read_study
 from fastweights.report.names import RECALL_MODEL_NAMES
 from fastweights.report.recall.figure import accuracy_curves, training_lengths
-from fastweights.report.recall.tables import COMPARED, accuracy_table, differences
+from fastweights.report.recall.tables import PAIRS, accuracy_table, differences
 from fastweights.report.style import strokes
 from tests.report.synthetic_recall import write_recall
 from tests.report.synthetic_study import config as formal_config
@@ -34,7 +34,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_every_model_of_the_study_has_a_name_and_a_look_of_its_own() -> None:
-    assert set(RECALL_MODEL_NAMES) == set(MODELS) > set(COMPARED)
+    assert set(RECALL_MODEL_NAMES) == set(MODELS) > {model for pair in PAIRS for model in pair}
     drawn = strokes(list(MODELS)).values()
     assert len({stroke.colour for stroke in drawn}) == len({s.marker for s in drawn}) == 5
 
@@ -55,7 +55,7 @@ def test_differences_are_of_the_same_seed_and_length(tmp_path: Path) -> None:
     write_recall(tmp_path, DELTA, [1.0, 1.0], seed=3)
     write_recall(tmp_path, LINEAR, [0.5, 0.75, 1.0], seed=1)
     write_recall(tmp_path, LINEAR, [0.0], seed=2)
-    assert differences(read_study(tmp_path), "recall_1024") == {64: [0.25], 256: [-0.25]}
+    assert differences(read_study(tmp_path), "recall_1024", PAIRS[0]) == {64: [0.25], 256: [-0.25]}
 
 
 def test_page_and_json_of_a_study(study: Path) -> None:

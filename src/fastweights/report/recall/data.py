@@ -10,7 +10,7 @@ from fastweights.report.names import model_name
 from fastweights.report.page import protocols
 from fastweights.report.recall.figure import training_lengths
 from fastweights.report.recall.page import title
-from fastweights.report.recall.tables import COMPARED, differences
+from fastweights.report.recall.tables import PAIRS, differences
 from fastweights.report.runs import Run
 from fastweights.report.tables import configuration
 
@@ -25,9 +25,10 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
         "models": [{"key": key, "name": model_name(key).plain} for key in study.models],
         "cells": [_cell(cell) for cell in study.cells.values()],
         "differences": [
-            {"task": task, "models": COMPARED, **_by_length(found)}
+            {"task": task, "models": pair, **_by_length(found)}
             for task in study.languages
-            if (found := differences(study, task))
+            for pair in PAIRS
+            if (found := differences(study, task, pair))
         ],
         "training_lengths": {task: training_lengths(study, task) for task in study.languages},
         "runs": [run_data(run) for run in study.runs],

@@ -5,8 +5,11 @@ from fastweights.report.names import model_name
 from fastweights.report.percent import percent_spread, spread_text
 from fastweights.report.tables import markdown_table
 
-COMPARED = ("delta_net_conv", "linear_transformer_conv")
-"""Two models with memories of the same size, whose difference is shown."""
+PAIRS = (
+    ("delta_net_conv", "linear_transformer_conv"),
+    ("delta_net_dpfp_conv", "linear_transformer_dpfp_conv"),
+)
+"""Models with the same feature map and memories of the same size, whose difference is shown."""
 
 
 def lengths(study: Study, task: str) -> list[int]:
@@ -15,9 +18,9 @@ def lengths(study: Study, task: str) -> list[int]:
     return sorted({length for cell in cells for length in cell.by_length()})
 
 
-def differences(study: Study, task: str) -> dict[int, list[float]]:
+def differences(study: Study, task: str, pair: tuple[str, str]) -> dict[int, list[float]]:
     """Length -> the first model's accuracy less the second's, one a seed that both finished."""
-    one, other = ({run.seed: run.by_length() for run in study.cell(task, m).done} for m in COMPARED)
+    one, other = ({run.seed: run.by_length() for run in study.cell(task, m).done} for m in pair)
     found: dict[int, list[float]] = {}
     for seed in one.keys() & other.keys():
         for length in one[seed].keys() & other[seed].keys():
@@ -26,7 +29,7 @@ def differences(study: Study, task: str) -> dict[int, list[float]]:
 
 
 def accuracy_table(study: Study, task: str) -> str:
-    """Rows models, and the difference of two; columns lengths."""
+    """Rows models, and the differences of pairs; columns lengths."""
     columns = lengths(study, task)
     rows = []
     for model in study.models:
@@ -34,12 +37,13 @@ def accuracy_table(study: Study, task: str) -> str:
         values = [Spread.of(cell.by_length().get(length, [])) for length in columns]
         texts = [percent_spread(value.mean, value.std) if value else "–" for value in values]
         rows.append([model_name(model).markdown, seeds_text(cell), *texts])
-    difference = differences(study, task)
-    if difference:
-        values = [Spread.of(difference.get(length, [])) for length in columns]
-        count = str(max(map(len, difference.values())))
-        names = " less ".join(model_name(model).markdown for model in COMPARED)
-        rows.append([names, count, *(points_text(value) if value else "–" for value in values)])
+    for pair in PAIRS:
+        difference = differences(study, task, pair)
+        if difference:
+            values = [Spread.of(difference.get(length, [])) for length in columns]
+            count = str(max(map(len, difference.values())))
+            names = " less ".join(model_name(model).markdown for model in pair)
+            rows.append([names, count, *(points_text(value) if value else "–" for value in values)])
     return markdown_table(["model", "seeds", *(f"{length:,}" for length in columns)], rows)
 
 
