@@ -41,8 +41,9 @@ TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """`flops` are those of one token in the forward pass, after `context_length` others; training
-    takes three times as many. The state is that of one sequence, in float32."""
+    """`flops` are those of one token in the forward pass, after `context_length` others, alone:
+    Transformer-XL projects all that it remembers for it. The state is that of one sequence, in
+    float32."""
 
     parameters: Mapping[str, int]  # that are trained, by part
     active_feed_forward: int  # feed-forward parameters that a token uses
@@ -123,10 +124,10 @@ def equal_parameters(
         except ValueError:
             return 0  # fewer experts than the router chooses: too small
 
+    if count(2 * start) <= count(start):
+        raise ValueError(f"{name}: the parameters do not grow with it")
     largest = start
     while count(largest) < target:
-        if count(2 * largest) <= count(largest):
-            raise ValueError(f"{name}: the parameters do not grow with it")
         largest *= 2
     above = 1 + bisect_left(range(1, largest), target, key=count)
     near = {value: count(value) for value in (above - 1, above) if value}

@@ -126,7 +126,7 @@ def test_same_generator_same_layer(make_generator):
 @pytest.mark.parametrize("router", ROUTINGS)
 def test_few_experts_and_much_dropout_stay_finite(generator, router):
     torch.manual_seed(0)
-    layer = make_layer(generator, top_k=4, router=router, expert_dropout=0.8, dropout=0.5)
+    layer = make_layer(generator, top_k=4, router=router, expert_dropout=0.8, hidden_dropout=0.5)
     y, balance_loss = layer(make_x(generator))
     (y.square().sum() + balance_loss).backward()
     assert y.isfinite().all()
@@ -135,7 +135,7 @@ def test_few_experts_and_much_dropout_stay_finite(generator, router):
 
 
 def test_dropout_is_of_training(generator):
-    layer = make_layer(generator, expert_dropout=0.5, dropout=0.5)
+    layer = make_layer(generator, expert_dropout=0.5, hidden_dropout=0.5)
     x = make_x(generator)
     torch.manual_seed(0)
     assert not layer(x)[0].equal(layer(x)[0])
@@ -189,7 +189,7 @@ def test_compiled_without_a_break(generator, options):
         ({"expert_dim": 0}, "expert_dim must be >= 1, got 0"),
         ({"num_layers": 0}, "num_layers must be >= 1, got 0"),
         ({"expert_dropout": 1.0}, r"expert_dropout must be in \[0, 1\), got 1.0"),
-        ({"dropout": -0.1}, r"dropout must be in \[0, 1\), got -0.1"),
+        ({"hidden_dropout": -0.1}, r"hidden_dropout must be in \[0, 1\), got -0.1"),
         ({"balance_weight": -1.0}, "balance_weight must be finite and >= 0, got -1.0"),
         ({"router": "best"}, "router must be one of sigmoid, .*got 'best'"),
         ({"initialization": "zero"}, "initialization must be one of ff_dim, .*got 'zero'"),

@@ -8,6 +8,7 @@ from torch import nn
 
 from fastweights.layers.dense import Dense
 from fastweights.layers.layer import FeedForward
+from fastweights.layers.moe import MoE
 from fastweights.layers.product_key_memory import DenseProductKeyMemory
 from fastweights.layers.top_k import TopK
 from fastweights.layers.transformer_xl import TransformerXL
@@ -51,6 +52,19 @@ def published_count(size: Size, feed_forward: FeedForward) -> int:
 def test_dense_and_top_k(size, ff_dim, want):
     assert published_count(size, Dense(size.dim, ff_dim)) == want
     assert published_count(size, TopK(size.dim, ff_dim, top_k=128)) == want
+
+
+@pytest.mark.parametrize(
+    ("size", "num_experts", "want"),
+    [(SMALL, 16, 47_260_248), (LARGE, 32, 262_461_284), (CHARACTERS, 16, 41_240_805)],
+)
+def test_mixture_of_experts(size, num_experts, want):
+    assert published_count(size, MoE(size.dim, num_experts, expert_dim=128)) == want
+
+
+def test_the_large_mixture_of_the_small_model():
+    assert published_count(SMALL, MoE(SMALL.dim, 128, expert_dim=128)) == 237_004_376
+    assert published_count(SMALL, Dense(SMALL.dim, 16480)) == 237_696_536
 
 
 @pytest.mark.parametrize(

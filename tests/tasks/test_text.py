@@ -54,6 +54,18 @@ def test_few_documents_are_cut_within():
     assert len(parts(split_documents(documents(MIN_DOCUMENTS - 1))["test"])) == MIN_DOCUMENTS - 1
 
 
+def test_one_document_that_is_most_of_the_text_is_cut_within():
+    large = Document("large", b"x" * 10_000)
+    splits = split_documents([*documents(MIN_DOCUMENTS), large])
+    assert all(b"x" * 400 in bytes(split.tolist()) for split in splits.values())
+
+
+def test_equal_documents_count_once(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / name).write_text("same", encoding="utf-8")
+    assert [document.text for document in read_documents(str(tmp_path))] == [b"same"]
+
+
 def test_files_and_folders(tmp_path: Path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "2.txt").write_text("zwei", encoding="utf-8")

@@ -40,6 +40,13 @@ def test_all_at_once_is_one_after_the_other():
     assert torch.equal(one.together, many.together) and one.num_tokens == many.num_tokens == 500
 
 
+def test_autocast_does_not_round_the_counts():
+    found = ExpertUsage(2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found.count(torch.zeros(1001, 1, dtype=torch.int64))
+    assert found.together.tolist() == [[1001, 0], [0, 0]]
+
+
 @pytest.mark.parametrize(
     ("found", "entropy", "dead"),
     [

@@ -60,6 +60,8 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print parameters, FLOPs and state."""
+    if arguments.after < 0:
+        raise ValueError(f"--after must be >= 0, got {arguments.after}")
     if arguments.match_size and not arguments.match:
         raise ValueError("--match-size names what --match chooses: give --match OTHER, too")
     from fastweights.account import describe_model, equal_parameters
@@ -124,7 +126,6 @@ def _facts(account: Account) -> list[str]:
         f"{active:,} of {feed_forward:,} ({active / feed_forward:.1%})" if feed_forward else "none"
     )
     return [
-        f"training takes {3 * account.num_flops:,} FLOPs a token: 3 times as many",
         f"feed-forward parameters that a token uses: {used}",
         f"state of a sequence after {account.context_length:,} tokens: "
         f"{account.state_numbers:,} numbers, {account.state_bytes:,} bytes",

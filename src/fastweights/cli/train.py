@@ -83,7 +83,9 @@ def split_scores(result: dict[str, Any]) -> list[str]:
         if "squared_error" in scores:
             found.append(f"{split} squared error {scores['squared_error']:.4f}")
         elif "bits_per_byte" in scores:
-            found.append(f"{split} {scores['bits_per_byte']:.3f} bits per byte")
+            bits = scores["bits_per_byte"]
+            shown = "not finite" if bits is None else f"{bits:.3f}"
+            found.append(f"{split} {shown} bits per byte")
         else:
             accuracy = scores.get("sequence_accuracy", scores.get("accuracy"))
             found.append(f"{split} {100 * accuracy:.2f} %")

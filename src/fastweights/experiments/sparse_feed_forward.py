@@ -6,6 +6,9 @@ before the output), two of them, and as many parameters as the dense one within 
 use a quarter of their experts: 16 of 64 hidden units, of which a token takes 4, or, for Switch, 4
 of 257, of which it takes one. `top_k` keeps an eighth of its units. `pkm_dense` is what the
 published runs of PKM computed, `pkm` looks up 4 x 32 of its 43 x 43 values.
+
+Not equal: the dense and the Top-K layer start as `torch.nn.Linear` does, the others as published,
+with three times that variance in the first layer.
 """
 
 from __future__ import annotations

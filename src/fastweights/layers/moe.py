@@ -115,7 +115,8 @@ class MoE(FeedForward):
             "noisy_top_k" their own).
         expert_dropout: delta, the probability with which an expert is out of the choice of a token
             in training.
-        dropout: probability, on the gated hidden vector ("standard dropout").
+        hidden_dropout: probability, on the gated hidden vector ("standard dropout"). Not the
+            model's dropout: sigma-MoE has none there.
         gated: experts with `relu(W1 x) * V x` for `relu(W1 x)` (Shazeer, 2020). The ReLU stays, so
             a key that does not match still adds nothing; half as many weights more.
         bias: of both maps of an expert, 0 at first; the second one is gated as the rest is.
@@ -135,7 +136,7 @@ class MoE(FeedForward):
         router: RouterName = "sigmoid",
         balance_weight: float = 1e-3,
         expert_dropout: float = 0.0,
-        dropout: float = 0.0,
+        hidden_dropout: float = 0.0,
         gated: bool = False,
         bias: bool = False,
         initialization: MoEInitialization = "ff_dim",
@@ -154,7 +155,7 @@ class MoE(FeedForward):
                 raise ValueError(f"{name} must be >= 1, got {size}")
         if not (math.isfinite(balance_weight) and balance_weight >= 0):
             raise ValueError(f"balance_weight must be finite and >= 0, got {balance_weight}")
-        _check_probability("dropout", dropout)
+        _check_probability("hidden_dropout", hidden_dropout)
         if initialization not in INITIALIZATIONS:
             names = ", ".join(INITIALIZATIONS)
             raise ValueError(f"initialization must be one of {names}, got {initialization!r}")
@@ -173,7 +174,7 @@ class MoE(FeedForward):
         )
         self.up_bias = nn.Parameter(torch.zeros(num_experts, hidden)) if bias else None
         self.down_bias = nn.Parameter(torch.zeros(num_experts, dim)) if bias else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(hidden_dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         tokens = x.flatten(0, -2)

@@ -14,6 +14,7 @@ from fastweights.ops.delta_rule import (
 from fastweights.ops.delta_rule_weights import delta_rule_weights
 from fastweights.ops.dpfp_similarity import dpfp_similarity
 from fastweights.ops.e_lstm import e_lstm, e_lstm_recurrent, e_lstm_step
+from fastweights.ops.expert_matmul import Routes, expert_down, expert_up, sort_routes
 from fastweights.ops.favor_similarity import favor_similarity
 from fastweights.ops.feature_maps import (
     dpfp,
@@ -74,6 +75,7 @@ __all__ = [
     "LinearAttentionState",
     "NormalizedDeltaRuleState",
     "RecurrentDeltaState",
+    "Routes",
     "SelfReferenceState",
     "SoftmaxAttentionState",
     "clamped_delta_rule",
@@ -91,6 +93,8 @@ __all__ = [
     "e_lstm_recurrent",
     "e_lstm_step",
     "elu_plus_one",
+    "expert_down",
+    "expert_up",
     "favor_features",
     "favor_projection",
     "favor_similarity",
@@ -122,6 +126,7 @@ __all__ = [
     "softmax_attention_recurrent",
     "softmax_attention_step",
     "softmax_features",
+    "sort_routes",
     "sparse_read",
     "sum_normalize",
 ]

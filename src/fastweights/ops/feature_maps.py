@@ -87,7 +87,8 @@ def favor_features(
     if subtract_max:
         return (exponent - exponent.amax(-1, keepdim=True)).exp()
     shift = scaled.square().sum(-1, keepdim=True) / 2 + math.log(2 * len(projection)) / 2
-    return exponent.sub_(shift).exp_()  # in place: these are the largest tensors of a model
+    # In place, as these are the largest tensors of a model; autocast leaves the shift wider.
+    return exponent.to(shift.dtype).sub_(shift).exp_()
 
 
 def softmax_features(x: Tensor) -> Tensor:

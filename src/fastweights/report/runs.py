@@ -198,7 +198,11 @@ def _task_key(task: Any) -> str:
     if "language" in task:
         return str(task["language"])
     if "vocab_size" in task:
-        return f"recall_{task['vocab_size']}{'_random' if task.get('random_filler') else ''}"
+        filler = "_random" if task.get("random_filler") else ""
+        rewritten = "_rewritten" if task.get("writes_per_key", 1) > 1 else ""
+        return f"recall_{task['vocab_size']}{filler}{rewritten}"
+    if "text" in task:
+        return Path(str(task["text"])).name
     if "num_keys" in task:
         return f"{REPEATED if task.get('replacement') else UNIQUE}_{task['num_keys']}"
     place = task.get("path") or task.get("folder")
@@ -207,10 +211,13 @@ def _task_key(task: Any) -> str:
 
 
 def _model_key(settings: Mapping[str, Any]) -> str | None:
-    """The memory's name, or the layer's; `delta_net_0_2` for a DeltaNet whose write strength
-    reaches 2."""
+    """The memory's name, or the layer's, with the feed-forward layer where it is not dense;
+    `delta_net_0_2` for a DeltaNet whose write strength reaches 2."""
     if "rule" in settings:
         return memory_key(settings)
+    feed_forward = settings.get("feed_forward", "dense")
+    if feed_forward != "dense":
+        return f"{settings.get('layer')} {feed_forward}"
     layer, options = settings.get("layer"), settings.get("layer_options")
     strength = options.get("max_write_strength") if isinstance(options, dict) else None
     return "delta_net_0_2" if layer == "delta_net" and strength == 2 else layer

@@ -2,7 +2,8 @@
 
 A split is one long run of tokens, its documents one after the other with a SEPARATOR behind each.
 A document belongs to one split alone, so that no test text stands beside training text of the same
-file; only a corpus of fewer than MIN_DOCUMENTS documents is cut within them.
+file; only a corpus of fewer than MIN_DOCUMENTS documents, or one that is mostly one document, is
+cut within them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 PYTHON_STDLIB = "python_stdlib"
-"""The sources of Python's standard library: on every machine, the same for the same Python."""
+"""The sources of Python's standard library, on every machine; other versions have other ones."""
 
 VOCAB_SIZE = 256
 SEPARATOR = 0
@@ -27,6 +28,7 @@ SEPARATOR = 0
 HELD_OUT = {"validation": 0.05, "test": 0.05}
 """Share of the bytes, at least; the rest is `train`."""
 MIN_DOCUMENTS = 20
+LARGEST_SHARE = 0.5
 NOT_LIBRARY = ("site-packages", "dist-packages", "__pycache__", "test", "tests", "idle_test")
 
 
@@ -39,7 +41,7 @@ class Document(NamedTuple):
 
 def read_documents(source: str) -> list[Document]:
     """The documents of PYTHON_STDLIB, of a file (one) or of a folder (every file below it that has
-    no hidden part in its path), ordered by name.
+    no hidden part in its path), ordered by name; of equal ones the last.
 
     Raises ValueError, in one line with the place: nothing there, not readable, not UTF-8, a zero
     byte, no text at all.
@@ -53,7 +55,7 @@ def read_documents(source: str) -> list[Document]:
         documents = [_read(path, name) for name, path in _files_below(place)]
     else:
         raise ValueError(f"text: {source}: no such file or folder, and not {PYTHON_STDLIB!r}")
-    documents = [document for document in documents if document.text]
+    documents = list({document.text: document for document in documents if document.text}.values())
     if not documents:
         raise ValueError(f"text: {source}: holds no text")
     return documents
@@ -69,6 +71,8 @@ def split_documents(documents: Sequence[Document]) -> dict[str, Tensor]:
         return {split: _join(parts) for split, parts in _cut_within(documents).items()}
     rest = sorted(documents, key=lambda document: hashlib.sha256(document.text).digest())
     total = sum(len(document.text) for document in rest)
+    if max(len(document.text) for document in rest) > LARGEST_SHARE * total:
+        return {split: _join(parts) for split, parts in _cut_within(documents).items()}
     texts: dict[str, list[bytes]] = {}
     for split, share in HELD_OUT.items():
         texts[split] = []
@@ -104,11 +108,12 @@ def _join(texts: Sequence[bytes]) -> Tensor:
 
 
 def _standard_library() -> Iterator[Document]:
-    """Its .py files without tests and installed packages; the few that are not UTF-8 are left
-    out."""
+    """Its .py files without tests, installed packages and what describes the machine that Python
+    was built on; the few that are not UTF-8 are left out."""
     for name, path in _files_below(Path(sysconfig.get_paths()["stdlib"]), NOT_LIBRARY):
-        if path.suffix == ".py":
-            text = path.read_bytes()
+        built = name.startswith(("_sysconfigdata", "config-"))
+        if path.suffix == ".py" and not built:
+            text = _bytes_of(path)
             if _fault(text) is None:
                 yield Document(name, text)
 
@@ -124,14 +129,18 @@ def _files_below(folder: Path, left_out: Sequence[str] = ()) -> list[tuple[str, 
 
 
 def _read(path: Path, name: str) -> Document:
-    try:
-        text = path.read_bytes()
-    except OSError as error:
-        raise _refusal(error) from None
+    text = _bytes_of(path)
     fault = _fault(text)
     if fault:
         raise ValueError(f"text: {path}: {fault}")
     return Document(name, text)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _refusal(error) from None
 
 
 def _fault(text: bytes) -> str | None:

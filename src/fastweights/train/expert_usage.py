@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fastweights.layers.moe import Router
+from fastweights.ops.precision import autocast_off
 from fastweights.ops.routing import Routing
 
 
@@ -33,7 +34,8 @@ class ExpertUsage:
         different experts each."""
         chosen = torch.zeros(len(expert_index), len(self.together), device=expert_index.device)
         chosen.scatter_(1, expert_index, 1.0)
-        self.together += (chosen.mT @ chosen).long().cpu()
+        with autocast_off(chosen):
+            self.together += (chosen.mT @ chosen).long().cpu()
         self.num_tokens += len(expert_index)
 
     @property

@@ -17,7 +17,7 @@ def build_optimizer(
     """AdamW, which with weight decay 0 is Adam. The fused form does one pass over all parameters.
 
     The configuration's betas and eps are those of the official code: 0.9, 0.995 and 1e-9 for formal
-    languages (Irie et al., 2023), PyTorch's own for retrieval (Schlag et al., 2021).
+    languages (Irie et al., 2023), PyTorch's own for retrieval (Schlag et al., 2021) and text.
     """
     return torch.optim.AdamW(
         parameters,

@@ -28,9 +28,9 @@ class TextProblem(Problem):
     each other.
 
     The training text is cut into one lane for each sequence of the batch; a step takes the next
-    segment of every lane. Validation and test are cut into segments in the same way; every byte
-    that has one before it in its segment, or is the first behind it, counts once. The weights of
-    the lowest loss on (the beginning of) the validation text are selected.
+    segment of every lane. Validation and test are cut into segments in the same way; what does not
+    fill a last segment is left out. The weights of the lowest loss on (the beginning of) the
+    validation text are selected.
 
     Raises ConfigError where the text cannot be read or is too short.
     """
@@ -80,7 +80,7 @@ class TextProblem(Problem):
         return {"validation": self._scores(model, self.held_out["validation"][:VALIDATION_BYTES])}
 
     def conclude(self, model: nn.Module, step: int) -> dict[str, Any]:
-        """On the whole of `validation` and `test`."""
+        """On all of `validation` and `test`."""
         return {"splits": {name: self._scores(model, text) for name, text in self.held_out.items()}}
 
     @torch.inference_mode()
