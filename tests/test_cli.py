@@ -586,7 +586,7 @@ def test_describe_counts_the_model_of_a_run_or_a_configuration(
     other = tmp_path / "other.yaml"
     other.write_text("model: {layer: srwm, dim: 32, ff_dim: 200}\n")
     matched = call("describe", "--dim", "32", "--layer", "srwm", "--match", other)
-    assert (matched.status, matched.out.splitlines()[-4]) == (0, "ff_dim: 200")
+    assert (matched.status, matched.out.splitlines()[-3]) == (0, "ff_dim: 200")
     assert call("describe", "--task.kind", "recall", "--layer", "lstm").status == 0
 
 
