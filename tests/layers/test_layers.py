@@ -101,9 +101,23 @@ def test_dense_returns_no_balance_loss(generator):
             lambda: NormalizedDeltaNet(8, feature_map="silu", normalization="l2"),
             "attention normalisation needs features >= 0; those of 'silu'",
         ),
+        (
+            lambda: Dense(8, 8, initialization="normal"),
+            "initialization must be uniform or scaled, got 'normal'",
+        ),
+        (lambda: Dense(8, 8, num_layers=0), "num_layers must be >= 1, got 0"),
         (lambda: Dense(8, 0), "ff_dim must be >= 1, got 0"),
     ],
 )
 def test_bad_values_are_named(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_the_published_dense_initialisation(generator):
+    layer = Dense(64, 200, initialization="scaled", num_layers=4, generator=generator)
+    for part, fan_in in ((layer.up, 64), (layer.down, 200)):
+        std = math.sqrt(2 / (fan_in * 4))
+        assert part.weight.std().item() == pytest.approx(std, rel=1e-5)
+        assert part.weight.abs().max() < 2.5 * std
+        assert part.bias.eq(0).all()

@@ -7,8 +7,7 @@ use a quarter of their experts: 16 of 64 hidden units, of which a token takes 4,
 of 257, of which it takes one. `top_k` keeps an eighth of its units. `pkm_dense` is what the
 published runs of PKM computed, `pkm` looks up 4 x 32 of its 43 x 43 values.
 
-Not equal: the dense and the Top-K layer start as `torch.nn.Linear` does, the others as published,
-with three times that variance in the first layer.
+All start as published; the values of PKM with the variance of the unified view.
 """
 
 from __future__ import annotations
@@ -23,8 +22,16 @@ TASKS = ("python_stdlib",)
 
 _EXPERTS = {"num_experts": 16, "expert_dim": 64, "top_k": 4}
 MODELS: dict[str, dict[str, Any]] = {
-    "dense": {"feed_forward": "dense", "ff_dim": 1027},
-    "top_k": {"feed_forward": "top_k", "ff_dim": 1027, "feed_forward_options": {"top_k": 128}},
+    "dense": {
+        "feed_forward": "dense",
+        "ff_dim": 1027,
+        "feed_forward_options": {"initialization": "scaled"},
+    },
+    "top_k": {
+        "feed_forward": "top_k",
+        "ff_dim": 1027,
+        "feed_forward_options": {"top_k": 128, "initialization": "scaled"},
+    },
     "pkm": {
         "feed_forward": "product_key_memory",
         "feed_forward_options": {

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fastweights.layers.initialization import linear
+from fastweights.layers.initialization import LinearInitialization, two_layers
 from fastweights.layers.layer import FeedForward
 
 
@@ -14,6 +14,9 @@ class Dense(FeedForward):
         dim: D.
         ff_dim: F, the hidden width.
         dropout: probability, after the ReLU.
+        initialization: "uniform", as `torch.nn.Linear`, or "scaled", as published: see
+            `fastweights.layers.initialization.two_layers`.
+        num_layers: L, of the model; "scaled" divides variances by it.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
@@ -22,13 +25,14 @@ class Dense(FeedForward):
         dim: int,
         ff_dim: int,
         dropout: float = 0.0,
+        initialization: LinearInitialization = "uniform",
+        num_layers: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if ff_dim < 1:
             raise ValueError(f"ff_dim must be >= 1, got {ff_dim}")
-        self.up = linear(dim, ff_dim, bias=True, generator=generator)
-        self.down = linear(ff_dim, dim, bias=True, generator=generator)
+        self.up, self.down = two_layers(dim, ff_dim, initialization, num_layers, generator)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:

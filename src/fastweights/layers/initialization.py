@@ -1,6 +1,7 @@
-"""Parameters drawn from a generator, with PyTorch's default distributions."""
+"""Parameters drawn from a generator: PyTorch's default distributions, and that of Csordas et al."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,40 @@ def linear(
     for parameter in layer.parameters():
         nn.init.uniform_(parameter, -bound, bound, generator=generator)
     return layer
+
+
+LinearInitialization = Literal["uniform", "scaled"]
+
+
+def two_layers(
+    dim: int,
+    ff_dim: int,
+    initialization: LinearInitialization,
+    num_layers: int,
+    generator: torch.Generator | None,
+) -> tuple[nn.Linear, nn.Linear]:
+    """The maps dim -> ff_dim -> dim of a feed-forward network, as `linear` draws them ("uniform")
+    or as the official code of Csordas, Irie, Schmidhuber (2023) does ("scaled"): weights from a
+    normal distribution cut off at two deviations and scaled to the standard deviation
+    sqrt(2 / (in_features num_layers)), biases 0."""
+    if initialization not in ("uniform", "scaled"):
+        raise ValueError(f"initialization must be uniform or scaled, got {initialization!r}")
+    if num_layers < 1:
+        raise ValueError(f"num_layers must be >= 1, got {num_layers}")
+    layers = (
+        linear(dim, ff_dim, bias=True, generator=generator),
+        linear(ff_dim, dim, bias=True, generator=generator),
+    )
+    if initialization == "scaled":
+        for layer in layers:
+            std = math.sqrt(2 / (layer.in_features * num_layers))
+            with torch.no_grad():
+                nn.init.trunc_normal_(
+                    layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator
+                )
+                layer.weight.mul_(std / layer.weight.std())
+                layer.bias.zero_()
+    return layers
 
 
 def normal(

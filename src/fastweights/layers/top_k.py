@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fastweights.layers.initialization import linear
+from fastweights.layers.initialization import LinearInitialization, two_layers
 from fastweights.layers.layer import FeedForward
 from fastweights.ops.sparse_read import sparse_read
 
@@ -20,6 +20,9 @@ class TopK(FeedForward):
         ff_dim: F, the hidden width.
         top_k: K, the number of hidden units kept a token.
         dropout: probability, of the units kept.
+        initialization: "uniform", as `torch.nn.Linear`, or "scaled", as published: see
+            `fastweights.layers.initialization.two_layers`.
+        num_layers: L, of the model; "scaled" divides variances by it.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
@@ -29,14 +32,15 @@ class TopK(FeedForward):
         ff_dim: int,
         top_k: int,
         dropout: float = 0.0,
+        initialization: LinearInitialization = "uniform",
+        num_layers: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= top_k <= ff_dim:
             raise ValueError(f"top_k must be in 1 .. ff_dim = {ff_dim}, got {top_k}")
         self.top_k = top_k
-        self.up = linear(dim, ff_dim, bias=True, generator=generator)
-        self.down = linear(ff_dim, dim, bias=True, generator=generator)
+        self.up, self.down = two_layers(dim, ff_dim, initialization, num_layers, generator)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
