@@ -27,6 +27,8 @@ def models_with_experts(study: Study) -> dict[str, list[Run]]:
 def expert_load(study: Study) -> "Figure | None":
     """One panel a model: the load of the experts of each layer, the busiest first, as a multiple of
     an even load; a line for each layer and seed. None without experts."""
+    from matplotlib.ticker import MaxNLocator
+
     found = models_with_experts(study)
     if not found:
         return None
@@ -43,6 +45,7 @@ def expert_load(study: Study) -> "Figure | None":
                 ranks = range(1, len(ordered) + 1)
                 axes.plot(ranks, multiples, color=drawn[model].colour, linewidth=1.0, alpha=0.6)
         axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if number % _COLUMNS == 0:
             axes.set_ylabel("load / even load", fontsize=9.5, color=INK)
     figure.supxlabel("experts of a layer, the busiest first", fontsize=9.5, color=INK)
