@@ -5,9 +5,8 @@ import pytest
 from fastweights.account import count_parameters
 from fastweights.experiments import EXPERIMENTS
 from fastweights.models.menu import build_model
-from fastweights.tasks.text import VOCAB_SIZE
 from fastweights.train.config import ConfigError, SequenceModelConfig
-from fastweights.train.run_model import spelled_out
+from fastweights.train.run_model import model_sizes, spelled_out
 
 
 def test_names_of_models_mean_one_thing() -> None:
@@ -47,7 +46,8 @@ def test_feed_forward_layers_are_compared_at_equal_parameters() -> None:
     counts = {}
     for cell in EXPERIMENTS["sparse_feed_forward"].cells(seeds=[1]):
         assert isinstance(cell.config.model, SequenceModelConfig)
-        counts[cell.model] = count_parameters(cell.config.model, VOCAB_SIZE, VOCAB_SIZE)
+        sizes = model_sizes(cell.config)
+        counts[cell.model] = count_parameters(cell.config.model, *sizes)
     dense = counts.pop("dense")
     assert len(counts) == 6
     for model, count in counts.items():

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from fastweights.cli.train import split_scores
-from fastweights.tasks.text import read_documents, split_documents
+from fastweights.tasks.text.corpus import load_corpus
 from fastweights.train import text as text_problem
 from fastweights.train.config import ConfigError, RunConfig, merge, parse_config
 from fastweights.train.loop import train
@@ -59,7 +59,7 @@ class Recorder(torch.nn.Module):
 
 def test_a_step_takes_the_next_segment_of_every_lane(corpus):
     found = problem(corpus)
-    tokens = split_documents(read_documents(str(corpus)))["train"]
+    tokens = load_corpus(str(corpus)).splits["train"]
     size = len(tokens) // LANES
     model = Recorder()
     for step in range(found.segments + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastweights.models.menu import build_model
-from fastweights.tasks.text import VOCAB_SIZE, lanes, read_documents, split_documents
+from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
 from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
@@ -41,30 +40,32 @@ class TextProblem(Problem):
         assert isinstance(config.task, TextTask)
         self.config, self.task, self.device = config, config.task, device
         try:
-            splits = split_documents(read_documents(self.task.text))
+            corpus = load_corpus(self.task.text)
         except ValueError as error:
             raise ConfigError([str(error)]) from None
-        self.lanes = lanes(splits["train"], config.training.batch_size)
-        self.held_out = {name: splits[name] for name in ("validation", "test")}
+        self.lanes = lanes(corpus.splits["train"], config.training.batch_size)
+        self.held_out = {name: corpus.splits[name] for name in ("validation", "test")}
         self.segments = (self.lanes.shape[1] - 1) // self.task.context_length
         shortest = min(self.lanes.shape[1], *map(len, self.held_out.values()))
         if shortest <= self.task.context_length:
+            sizes = {name: len(tokens) for name, tokens in corpus.splits.items()}
             raise ConfigError(
                 [
                     f"text: {self.task.text}: too short for {config.training.batch_size} sequences "
-                    f"of {self.task.context_length} bytes: {len(splits['train'])} bytes to train, "
-                    f"{len(splits['validation'])} to validate"
+                    f"of {self.task.context_length} bytes: {sizes['train']} bytes to train, "
+                    f"{sizes['validation']} to validate"
                 ]
             )
         self.steps_per_epoch = self.segments
-        self.checksum = hashlib.sha256(splits["train"].numpy().tobytes()).hexdigest()
+        self.checksum = corpus.checksum
+        self.vocab_size = corpus.tokenizer.vocab_size
         self.protocol = Protocol(config, self.segments, self.loss_name, accuracy_name=None)
 
     def build_model(self) -> nn.Module:
-        """A token for every byte."""
+        """Tokens of the corpus in, scores for the next one out."""
         assert isinstance(self.config.model, SequenceModelConfig)
         generator = generator_for(self.config.seed, "model")
-        return build_model(self.config.model, VOCAB_SIZE, VOCAB_SIZE, generator)
+        return build_model(self.config.model, self.vocab_size, self.vocab_size, generator)
 
     def training_loss(self, model: nn.Module, step: int) -> TrainingLoss:
         """Mean over all bytes of a segment of every lane."""

@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 
-from fastweights.tasks.text import (
+from fastweights.tasks.text.documents import (
     HELD_OUT,
     MIN_DOCUMENTS,
     PYTHON_STDLIB,
     SEPARATOR,
     Document,
-    lanes,
     read_documents,
     split_documents,
 )
@@ -21,43 +19,38 @@ def documents(count: int, size: int = 100) -> list[Document]:
     return [Document(f"{i}.txt", f"{i:03}".encode() * (size // 3)) for i in range(count)]
 
 
-def parts(split: torch.Tensor) -> list[bytes]:
-    """The documents of a split."""
-    return bytes(split.tolist()).split(bytes([SEPARATOR]))[:-1]
-
-
 def test_every_document_is_in_one_split_whatever_the_order():
     given = documents(200)
     splits = split_documents(given)
-    found = [text for split in splits.values() for text in parts(split)]
+    found = [text for split in splits.values() for text in split]
     assert sorted(found) == sorted(document.text for document in given)
     for name, share in HELD_OUT.items():
-        assert len(parts(splits[name])) == round(share * 200)
+        assert len(splits[name]) == round(share * 200)
     again = split_documents(given[::-1])
     for name, split in splits.items():
-        assert torch.equal(split, again[name])
+        assert split == again[name]
 
 
 def test_a_new_document_changes_little():
-    before, after = (set(parts(split_documents(documents(n))["train"])) for n in (200, 201))
+    before, after = (set(split_documents(documents(n))["train"]) for n in (200, 201))
     assert len(before - after) <= 2
 
 
 def test_few_documents_are_cut_within():
     (text,) = [document.text for document in documents(1, size=1000)]
     splits = split_documents([Document("one", text)])
-    pieces = [parts(splits[name])[0] for name in ("train", "validation", "test")]
+    pieces = [splits[name][0] for name in ("train", "validation", "test")]
     train, validation, test = pieces
     assert train + validation + test in (text, train + test + validation)
     assert len(b"".join(pieces)) == len(text)
     assert {len(validation), len(test)} == {50}
-    assert len(parts(split_documents(documents(MIN_DOCUMENTS - 1))["test"])) == MIN_DOCUMENTS - 1
+    assert len(split_documents(documents(MIN_DOCUMENTS - 1))["test"]) == MIN_DOCUMENTS - 1
 
 
 def test_one_document_that_is_most_of_the_text_is_cut_within():
     large = Document("large", b"x" * 10_000)
     splits = split_documents([*documents(MIN_DOCUMENTS), large])
-    assert all(b"x" * 400 in bytes(split.tolist()) for split in splits.values())
+    assert all(b"x" * 400 in b"".join(split) for split in splits.values())
 
 
 def test_equal_documents_count_once(tmp_path: Path):
@@ -102,7 +95,3 @@ def test_no_text(tmp_path: Path, content: bytes, fault: str):
         assert "x.txt" in str(caught.value) or content == b""
     with pytest.raises(ValueError, match="no such file or folder, and not 'python_stdlib'"):
         read_documents(str(tmp_path / "missing"))
-
-
-def test_lanes():
-    assert lanes(torch.arange(11), 3).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]

@@ -1,6 +1,5 @@
-"""Text as bytes: documents from a file, a folder or Python's own sources, and their splits.
+"""Documents from a file, a folder or Python's own sources, and their splits.
 
-A split is one long run of tokens, its documents one after the other with a SEPARATOR behind each.
 A document belongs to one split alone, so that no test text stands beside training text of the same
 file; only a corpus of fewer than MIN_DOCUMENTS documents, or one that is mostly one document, is
 cut within them.
@@ -15,13 +14,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 PYTHON_STDLIB = "python_stdlib"
 """The sources of Python's standard library, on every machine; other versions have other ones."""
 
-VOCAB_SIZE = 256
 SEPARATOR = 0
 """A byte that no text has."""
 
@@ -61,32 +56,25 @@ def read_documents(source: str) -> list[Document]:
     return documents
 
 
-def split_documents(documents: Sequence[Document]) -> dict[str, Tensor]:
-    """train, validation and test as bytes [N] uint8.
+def split_documents(documents: Sequence[Document]) -> dict[str, list[bytes]]:
+    """The texts of train, validation and test.
 
     Which split a document is in follows from the hash of its text: other documents beside it change
     little, the order of the files nothing.
     """
     if len(documents) < MIN_DOCUMENTS:
-        return {split: _join(parts) for split, parts in _cut_within(documents).items()}
+        return _cut_within(documents)
     rest = sorted(documents, key=lambda document: hashlib.sha256(document.text).digest())
     total = sum(len(document.text) for document in rest)
     if max(len(document.text) for document in rest) > LARGEST_SHARE * total:
-        return {split: _join(parts) for split, parts in _cut_within(documents).items()}
+        return _cut_within(documents)
     texts: dict[str, list[bytes]] = {}
     for split, share in HELD_OUT.items():
         texts[split] = []
         while sum(map(len, texts[split])) < share * total:
             texts[split].append(rest.pop().text)
     texts["train"] = [document.text for document in rest]
-    return {split: _join(texts[split]) for split in ("train", *HELD_OUT)}
-
-
-def lanes(tokens: Tensor, num_lanes: int) -> Tensor:
-    """tokens [N] -> [num_lanes, N // num_lanes], each lane a piece of the text; what is over at the
-    end is left out."""
-    length = len(tokens) // num_lanes
-    return tokens[: num_lanes * length].view(num_lanes, length)
+    return {split: texts[split] for split in ("train", *HELD_OUT)}
 
 
 def _cut_within(documents: Sequence[Document]) -> dict[str, list[bytes]]:
@@ -100,11 +88,6 @@ def _cut_within(documents: Sequence[Document]) -> dict[str, list[bytes]]:
             end = start
         texts["train"].append(document.text[:end])
     return texts
-
-
-def _join(texts: Sequence[bytes]) -> Tensor:
-    joined = b"".join(text + bytes([SEPARATOR]) for text in texts)
-    return torch.frombuffer(bytearray(joined), dtype=torch.uint8)
 
 
 def _standard_library() -> Iterator[Document]:
