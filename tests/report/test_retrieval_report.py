@@ -12,7 +12,16 @@ from rich.console import Console
 from fastweights.experiments.retrieval import MODELS, RETRIEVAL, config
 from fastweights.report import build_report, length_table, read_runs
 from fastweights.report.retrieval import floor as floor_module
-from fastweights.report.retrieval.agreement import Share, agrees, compare, orders, overall, shares
+from fastweights.report.retrieval.agreement import (
+    Share,
+    SingleRuns,
+    agrees,
+    compare,
+    orders,
+    overall,
+    shares,
+    single_runs,
+)
 from fastweights.report.retrieval.floor import below_floor, floor, published_below_floor
 from fastweights.report.retrieval.memory import MEMORY_NAMES, memory_key, num_features, standard_key
 from fastweights.report.retrieval.published import CUT_SHORT, published_losses
@@ -175,6 +184,15 @@ def test_shares_count_by_hand(study: Path) -> None:
     assert by_model[2, "sum_dpfp_1"].num_published == 10
     assert by_model[2, "delta_favor_64"].share == 1.0
     assert by_model[2, "clamped_delta_tanh"].share is None
+
+
+def test_single_runs_by_hand(tmp_path: Path) -> None:
+    # Published: 0.105. 0.1 and 0.11 agree with it and with each other, 0.5 with neither.
+    for seed, loss in enumerate((0.1, 0.11, 0.5), start=1):
+        write_memory(tmp_path, "repeated_20", "sum_dpfp_1", loss, seed=seed)
+    write_memory(tmp_path, "repeated_40", "sum_dpfp_1", 0.114)
+    write_memory(tmp_path, "repeated_20", "clamped_delta_tanh", 1.7)
+    assert single_runs(study_of(tmp_path)) == SingleRuns(4, 3, 6, 2)
 
 
 def test_order_reports_what_is_reversed(study: Path) -> None:

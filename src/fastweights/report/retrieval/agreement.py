@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, permutations
 
 from fastweights.report.retrieval.published import (
     PublishedLoss,
@@ -42,6 +42,21 @@ class Share:
     def share(self) -> float | None:
         """Of the compared points, 0 to 1."""
         return self.num_agreeing / self.num_compared if self.num_compared else None
+
+
+@dataclass(frozen=True)
+class SingleRuns:
+    """How often one run agrees with another, by the rule for the points that count.
+
+    `num_runs` of ours, of which `with_published` agree with the published run; `num_pairs` of ours
+    at the same point with different seeds, in both directions, of which `with_each_other` agree:
+    what a perfect copy of the published experiment could expect.
+    """
+
+    num_runs: int
+    with_published: int
+    num_pairs: int
+    with_each_other: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +116,14 @@ def overall(study: RetrievalStudy) -> Share:
         [loss for loss in published_losses().values() if loss.counts],
         [comparison for comparison in comparisons(study) if comparison.published.counts],
     )
+
+
+def single_runs(study: RetrievalStudy) -> SingleRuns | None:
+    """Of the points that count in `overall`; None where none has two finished seeds."""
+    counted = [found for found in comparisons(study) if found.published.counts]
+    runs = [agrees(x, found.published.loss) for found in counted for x in found.point.losses]
+    pairs = [agrees(*pair) for found in counted for pair in permutations(found.point.losses, 2)]
+    return SingleRuns(len(runs), sum(runs), len(pairs), sum(pairs)) if pairs else None
 
 
 def orders(study: RetrievalStudy) -> list[Order]:

@@ -14,6 +14,7 @@ from fastweights.report.retrieval.agreement import (
     orders,
     overall,
     shares,
+    single_runs,
 )
 from fastweights.report.retrieval.floor import (
     TOLERANCE,
@@ -43,6 +44,7 @@ def report_data(study: RetrievalStudy, figures: Sequence[str], command: str) -> 
             "relative": RELATIVE,
             "absolute": ABSOLUTE,
             "overall": _share(overall(study)),
+            "single_runs": asdict(single) if (single := single_runs(study)) else None,
             "models": [
                 {"setting": setting, "model": model, **_share(share)}
                 for (setting, model), share in shares(study).items()

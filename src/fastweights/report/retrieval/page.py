@@ -1,5 +1,6 @@
 """report.md of a retrieval study, from its runs, its figures and the command that remakes it."""
 
+import math
 from collections.abc import Sequence
 
 from fastweights.report.environments import environment_line, environments
@@ -85,8 +86,16 @@ def _how(study: RetrievalStudy) -> str:
         number = f" ({machine['num_runs']} runs)" if len(machines) > 1 else ""
         lines.append(f"- Machine{number}: {escape_markdown(environment_line(machine))}.")
     done = sum(run.status == "done" for run in study.runs)
-    lines.append(f"- Runs: {done} of {len(study.runs)} have a result.")
+    lines.append(f"- Runs: {done} of {len(study.runs)} have a result.{_cpu_time(study)}")
     return "\n".join(lines)
+
+
+def _cpu_time(study: RetrievalStudy) -> str:
+    """What the finished runs that know it took."""
+    times = [run.result.cpu_s for run in study.runs if run.result and run.result.cpu_s is not None]
+    if not times:
+        return ""
+    return f" The {len(times)} that measured it took {math.fsum(times) / 3600:.1f} h of CPU time."
 
 
 def _setting(study: RetrievalStudy, setting: int, figures: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from fastweights.report.retrieval.agreement import (
     comparisons,
     orders,
     overall,
+    single_runs,
 )
 from fastweights.report.retrieval.floor import (
     MOST_ASKED,
@@ -37,7 +38,7 @@ def agreement_parts(study: RetrievalStudy) -> list[str]:
             f"({100 * total.share:.1f} %)**, FAVOR+ and tanh left out. {total.num_published} such "
             "points are published."
         )
-    parts = [head, rule, share_table(study)]
+    parts = [head, rule, share_table(study), *_single_runs_parts(study)]
     table = disagreement_table(study)
     parts += ["The points that do not agree:", table] if table else []
     if cut:
@@ -48,6 +49,20 @@ def agreement_parts(study: RetrievalStudy) -> list[str]:
             f"counted, and {verdict}."
         )
     return parts
+
+
+def _single_runs_parts(study: RetrievalStudy) -> list[str]:
+    """How often single runs agree: the published losses are of one run each."""
+    found = single_runs(study)
+    if found is None:
+        return []
+    return [
+        f"By the same rule, of single runs {found.with_published} of {found.num_runs} "
+        f"({100 * found.with_published / found.num_runs:.1f} %) agree with the published one, and "
+        f"of pairs of our own, which differ in the seed alone, {found.with_each_other} of "
+        f"{found.num_pairs} ({100 * found.with_each_other / found.num_pairs:.1f} %) with each "
+        "other: as close as single runs come."
+    ]
 
 
 def order_text(study: RetrievalStudy) -> str:
