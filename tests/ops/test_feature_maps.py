@@ -35,7 +35,6 @@ MAPS = {
     "elu_plus_one": elu_plus_one,
     "dpfp": lambda x: dpfp(x, 2),
     "favor": lambda x: favor_features(x, directions(4, 6), 4**-0.25),
-    "favor_subtract_max": lambda x: favor_features(x, directions(4, 6), 1.0, subtract_max=True),
     "softmax": softmax_features,
     "silu_l2": silu_l2,
     "elu_plus_one_sum": lambda x: sum_normalize(elu_plus_one(x)),
@@ -196,14 +195,6 @@ def test_favor_with_large_inputs_is_finite():
     x = 100 * normal(20, 16, dtype=torch.float32)
     R = directions(16, 32).float()
     assert favor_features(x, R, 1.0).isfinite().all()  # R x alone overflows, the factor underflows
-    features = favor_features(x, R, 1.0, subtract_max=True)
-    assert features.isfinite().all() and (features.amax(-1) == 1).all()
-
-
-def test_favor_subtract_max_cancels_in_the_sum_normalisation():
-    x, R = normal(3, 4), directions(4, 6)
-    plain, shifted = (favor_features(x, R, 1.0, subtract_max=flag) for flag in (False, True))
-    torch.testing.assert_close(sum_normalize(plain), sum_normalize(shifted))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

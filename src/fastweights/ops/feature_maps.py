@@ -66,9 +66,7 @@ def favor_projection(
     return (directions * lengths).to(dtype)
 
 
-def favor_features(
-    x: Tensor, projection: Tensor, temperature: float, *, subtract_max: bool = False
-) -> Tensor:
+def favor_features(x: Tensor, projection: Tensor, temperature: float) -> Tensor:
     """FAVOR+ positive random features: F = 2 m for a projection [m, D].
 
     With s = temperature * x: exp(-|s|^2 / 2) [exp(R s), exp(-R s)] / sqrt(2 m), Eq. 31-32, so that
@@ -77,15 +75,11 @@ def favor_features(
     once |x|^2 is large.
 
     All exponents are added before the one exp, so a feature is at most exp(|R_i|^2 / 2) and never
-    inf * 0. `subtract_max` divides the features of each vector by their largest: a factor of its
-    own for each vector, which cancels in `sum_normalize` and, for queries, in the attention
-    normaliser; for keys anywhere else it changes the result.
+    inf * 0.
     """
     scaled = temperature * x
     projected = scaled @ projection.mT
     exponent = torch.cat([projected, -projected], -1)
-    if subtract_max:
-        return (exponent - exponent.amax(-1, keepdim=True)).exp()
     shift = scaled.square().sum(-1, keepdim=True) / 2 + math.log(2 * len(projection)) / 2
     # In place, as these are the largest tensors of a model; autocast leaves the shift wider.
     return exponent.to(shift.dtype).sub_(shift).exp_()

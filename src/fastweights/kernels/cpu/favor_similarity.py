@@ -3,11 +3,13 @@
 A matrix product makes the projections p_i of a key. One pass over them takes the exponentials,
 sums, and leaves in their place the slopes, the derivatives of the similarity with respect to them:
 
-    similarity = sum_i exp(p_i + r_i - h) + exp(-p_i - r_i - h),   slope_i = the same with a minus,
+    similarity = sum_i (exp(p_i + r_i - h) + exp(-p_i - r_i - h)) / (2 m),
+    slope_i = (exp(p_i + r_i - h) - exp(-p_i - r_i - h)) / (2 m),
 
-with r_i the projections of the query. The slopes are also the derivatives with respect to r_i, so
-the backward pass is one more matrix product, without exponentials. A feature above exp(88) counts
-as that (float64: exp(709)), one below the smallest normal number as 0.
+with r_i the projections of the query, h half the squared lengths of query and key together, and m
+the number of directions. The slopes are also the derivatives with respect to r_i, so the backward
+pass is one more matrix product, without exponentials. A feature above exp(88) counts as that
+(float64: exp(709)), one below the smallest normal number as 0.
 """
 
 import functools
