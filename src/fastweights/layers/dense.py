@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from fastweights.layers.arguments import check_sizes
 from fastweights.layers.initialization import LinearInitialization, two_layers
 from fastweights.layers.layer import FeedForward
 
@@ -30,8 +31,7 @@ class Dense(FeedForward):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if ff_dim < 1:
-            raise ValueError(f"ff_dim must be >= 1, got {ff_dim}")
+        check_sizes(ff_dim=ff_dim)
         self.up, self.down = two_layers(dim, ff_dim, initialization, num_layers, generator)
         self.dropout = nn.Dropout(dropout)
 

@@ -1,16 +1,19 @@
 """The feature map of queries and keys, chosen by name."""
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from fastweights.layers.arguments import check_choice
 from fastweights.ops import feature_maps
 
 FeatureMapName = Literal["elu_plus_one", "dpfp", "favor", "softmax", "silu", "tanh", "identity"]
 Normalization = Literal["none", "sum", "l2"]
+SIGNED_FEATURES = ("silu", "tanh", "identity")
+"""Maps whose features may be negative."""
 
 
 class FeatureMap(nn.Module):
@@ -44,13 +47,9 @@ class FeatureMap(nn.Module):
         favor_redraw: bool = False,
     ) -> None:
         super().__init__()
-        for value, allowed, what in (
-            (name, get_args(FeatureMapName), "feature_map"),
-            (normalization, get_args(Normalization), "normalization"),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{what} must be one of {', '.join(allowed)}, got {value!r}")
-        if normalization == "sum" and name in ("silu", "tanh", "identity"):
+        check_choice("feature_map", name, FeatureMapName)
+        check_choice("normalization", normalization, Normalization)
+        if normalization == "sum" and name in SIGNED_FEATURES:
             raise ValueError(
                 f"normalization='sum' needs features >= 0; those of {name!r} have both signs"
             )

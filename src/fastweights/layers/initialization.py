@@ -1,10 +1,12 @@
 """Parameters drawn from a generator: PyTorch's default distributions, and that of Csordas et al."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
+
+from fastweights.layers.arguments import check_sizes
 
 
 def linear(
@@ -34,10 +36,10 @@ def two_layers(
     or as the official code of Csordas, Irie, Schmidhuber (2023) does ("scaled"): weights from a
     normal distribution cut off at two deviations and scaled to the standard deviation
     sqrt(2 / (in_features num_layers)), biases 0."""
-    if initialization not in ("uniform", "scaled"):
-        raise ValueError(f"initialization must be uniform or scaled, got {initialization!r}")
-    if num_layers < 1:
-        raise ValueError(f"num_layers must be >= 1, got {num_layers}")
+    if initialization not in get_args(LinearInitialization):
+        names = " or ".join(get_args(LinearInitialization))
+        raise ValueError(f"initialization must be {names}, got {initialization!r}")
+    check_sizes(num_layers=num_layers)
     layers = (
         linear(dim, ff_dim, bias=True, generator=generator),
         linear(ff_dim, dim, bias=True, generator=generator),
@@ -63,11 +65,9 @@ def normal(
 
 def split_heads(dim: int, num_heads: int, head_dim: int | None) -> int:
     """The width of one head: `head_dim` if given, else dim / num_heads."""
-    if num_heads < 1:
-        raise ValueError(f"num_heads must be >= 1, got {num_heads}")
+    check_sizes(num_heads=num_heads)
     if head_dim is not None:
-        if head_dim < 1:
-            raise ValueError(f"head_dim must be >= 1, got {head_dim}")
+        check_sizes(head_dim=head_dim)
         return head_dim
     if dim % num_heads:
         raise ValueError(

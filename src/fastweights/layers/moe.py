@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastweights.layers.arguments import check_choice, check_sizes
 from fastweights.layers.initialization import normal
 from fastweights.layers.layer import FeedForward
 from fastweights.ops.expert_matmul import expert_down, expert_up, sort_routes
@@ -29,7 +30,7 @@ RouterName = Literal[
 ]
 MoEInitialization = Literal["ff_dim", "expert_dim", "switch"]
 
-ROUTINGS: dict[str, Callable[[Tensor, int, Tensor | None], Routing]] = {
+ROUTINGS: dict[RouterName, Callable[[Tensor, int, Tensor | None], Routing]] = {
     "sigmoid": sigmoid_routing,
     "softmax_before_top_k": softmax_before_top_k,
     "softmax_after_top_k": softmax_after_top_k,
@@ -37,7 +38,6 @@ ROUTINGS: dict[str, Callable[[Tensor, int, Tensor | None], Routing]] = {
     "noisy_top_k": noisy_top_k_routing,
     "s_base": sinkhorn_routing,
 }
-INITIALIZATIONS: tuple[str, ...] = "ff_dim", "expert_dim", "switch"
 SWITCH_SCALE = 0.1
 
 
@@ -68,8 +68,7 @@ class Router(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if kind not in ROUTINGS:
-            raise ValueError(f"router must be one of {', '.join(ROUTINGS)}, got {kind!r}")
+        check_choice("router", kind, RouterName)
         if not 1 <= top_k <= num_experts:
             raise ValueError(f"top_k must be in 1 ... num_experts, got {top_k=}, {num_experts=}")
         _check_probability("expert_dropout", expert_dropout)
@@ -83,7 +82,7 @@ class Router(nn.Module):
 
     def forward(self, x: Tensor) -> Routing:
         """`x [N, D]` -> experts, gates and the balance loss, computed in float32 at least."""
-        kind: str = self.kind
+        kind = self.kind
         with autocast_off(x):
             logits = self._logits(x, self.weight)
             if self.training and kind == "noisy_top_k":
@@ -144,21 +143,11 @@ class MoE(FeedForward):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = {
-            "dim": dim,
-            "num_experts": num_experts,
-            "expert_dim": expert_dim,
-            "num_layers": num_layers,
-        }
-        for name, size in sizes.items():
-            if size < 1:
-                raise ValueError(f"{name} must be >= 1, got {size}")
+        check_sizes(dim=dim, num_experts=num_experts, expert_dim=expert_dim, num_layers=num_layers)
         if not (math.isfinite(balance_weight) and balance_weight >= 0):
             raise ValueError(f"balance_weight must be finite and >= 0, got {balance_weight}")
         _check_probability("hidden_dropout", hidden_dropout)
-        if initialization not in INITIALIZATIONS:
-            names = ", ".join(INITIALIZATIONS)
-            raise ValueError(f"initialization must be one of {names}, got {initialization!r}")
+        check_choice("initialization", initialization, MoEInitialization)
         self.num_experts, self.balance_weight, self.gated = num_experts, balance_weight, gated
         switch = initialization == "switch"
         scale = 2 / num_layers * (SWITCH_SCALE if switch else 1)

@@ -6,14 +6,12 @@ import torch
 from torch import Tensor
 
 from fastweights.layers.delta_net import DeltaNet
-from fastweights.layers.feature_map import FeatureMapName, Normalization
+from fastweights.layers.feature_map import SIGNED_FEATURES, FeatureMapName, Normalization
 from fastweights.ops.normalized_delta_rule import (
     NORMALIZER_EPS,
     NormalizedDeltaRuleState,
     normalized_delta_rule,
 )
-
-SIGNED_FEATURES = ("silu", "tanh", "identity")
 
 
 class NormalizedDeltaNet(DeltaNet):

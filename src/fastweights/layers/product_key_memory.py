@@ -5,11 +5,12 @@ the sum of their scores (Csordas, Irie, Schmidhuber, 2023, Eq. 8): see `ops/prod
 """
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from fastweights.layers.arguments import check_choice, check_sizes
 from fastweights.layers.initialization import normal
 from fastweights.layers.layer import FeedForward
 from fastweights.ops.precision import widest_dtype
@@ -133,19 +134,9 @@ class DenseProductKeyMemory(FeedForward):
 def _check(
     num_subkeys: int, num_heads: int, activation: str, initialization: str, num_layers: int
 ) -> None:
-    for value, what in (
-        (num_subkeys, "num_subkeys"),
-        (num_heads, "num_heads"),
-        (num_layers, "num_layers"),
-    ):
-        if value < 1:
-            raise ValueError(f"{what} must be >= 1, got {value}")
-    for name, allowed, what in (
-        (activation, get_args(Activation), "activation"),
-        (initialization, get_args(Initialization), "initialization"),
-    ):
-        if name not in allowed:
-            raise ValueError(f"{what} must be one of {', '.join(allowed)}, got {name!r}")
+    check_sizes(num_subkeys=num_subkeys, num_heads=num_heads, num_layers=num_layers)
+    check_choice("activation", activation, Activation)
+    check_choice("initialization", initialization, Initialization)
 
 
 def _draw_subkeys(

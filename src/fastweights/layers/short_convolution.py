@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastweights.layers.arguments import check_sizes
 from fastweights.layers.layer import SequenceLayer
 
 
@@ -33,8 +34,7 @@ class ShortConvolution(SequenceLayer):
         self, layer: SequenceLayer, dim: int, size: int, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
-        if size < 1:
-            raise ValueError(f"size must be >= 1, got {size}")
+        check_sizes(size=size)
         self.layer = layer
         self.size = size
         bound = 1 / math.sqrt(size)

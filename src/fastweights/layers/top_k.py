@@ -1,14 +1,14 @@
 """The two-layer feed-forward network of which only the K largest hidden units count."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fastweights.layers.initialization import LinearInitialization, two_layers
-from fastweights.layers.layer import FeedForward
+from fastweights.layers.dense import Dense
+from fastweights.layers.initialization import LinearInitialization
 from fastweights.ops.sparse_read import sparse_read
 
 
-class TopK(FeedForward):
+class TopK(Dense):
     """`W2 dropout(top_k(relu(W1 x + b1))) + b2`, the other hidden units 0.
 
     The Top-K activation of Csordas, Irie, Schmidhuber (2023), Eqs. 6-7, initialised as `Dense`.
@@ -16,14 +16,9 @@ class TopK(FeedForward):
     here the dropout comes after, and training and evaluation choose the same units.
 
     Args:
-        dim: D.
-        ff_dim: F, the hidden width.
         top_k: K, the number of hidden units kept a token.
         dropout: probability, of the units kept.
-        initialization: "uniform", as `torch.nn.Linear`, or "scaled", as published: see
-            `fastweights.layers.initialization.two_layers`.
-        num_layers: L, of the model; "scaled" divides variances by it.
-        generator: of the initial weights; PyTorch's default one if None.
+        dim, ff_dim, initialization, num_layers, generator: see `Dense`.
     """
 
     def __init__(
@@ -36,12 +31,10 @@ class TopK(FeedForward):
         num_layers: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__()
         if not 1 <= top_k <= ff_dim:
             raise ValueError(f"top_k must be in 1 .. ff_dim = {ff_dim}, got {top_k}")
+        super().__init__(dim, ff_dim, dropout, initialization, num_layers, generator)
         self.top_k = top_k
-        self.up, self.down = two_layers(dim, ff_dim, initialization, num_layers, generator)
-        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         value, index = self.up(x).relu().topk(self.top_k, sorted=False)
