@@ -97,8 +97,8 @@ def read_study(folder: Path) -> Study:
 
 
 def arrange(folder: Path, found: Sequence[Run]) -> Study:
-    """The runs that a folder holds, of formal languages or of recall, whose tasks are then the
-    languages."""
+    """The runs that a folder holds. Those of recall and of text have tasks and texts where those of
+    formal languages have languages."""
     runs = tuple(found)
     languages = tuple(in_order((run.task for run in runs), LANGUAGE_NAMES))
     models = tuple(in_order((run.model for run in runs), ALL_MODEL_NAMES))

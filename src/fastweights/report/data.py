@@ -18,18 +18,15 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
     """Plain dictionaries and lists."""
     compared, different = disagreements(study)
     return {
-        "title": title(study),
-        "command": command,
-        "protocols": protocols(study),
-        "environments": environments(study.runs),
+        **head_data(study, title(study), command),
         "languages": [
             {"key": key, "name": language_name(key).plain, "windows": _windows(study, key)}
             for key in study.languages
         ],
-        "models": [{"key": key, "name": model_name(key).plain} for key in study.models],
+        "models": models_data(study),
         "cells": [_cell(cell) for cell in study.cells.values()],
         "expectations": {"threshold": SOLVED, "compared": compared, "different": different},
-        "runs": [_run(run) for run in study.runs],
+        "runs": [run_data(run, "language") for run in study.runs],
         "failures": [
             {
                 "language": run.task,
@@ -44,6 +41,21 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
         "figures": list(figures),
         "legend": {"evidence": EVIDENCE, "expectations": EXPECTATIONS, "theory": THEORY},
     }
+
+
+def head_data(study: Study, heading: str, command: str) -> dict[str, Any]:
+    """What is compared, how to make it again, under which protocols and on which machines."""
+    return {
+        "title": heading,
+        "command": command,
+        "protocols": protocols(study),
+        "environments": environments(study.runs),
+    }
+
+
+def models_data(study: Study) -> list[dict[str, str]]:
+    """The models, in the order of the tables."""
+    return [{"key": key, "name": model_name(key).plain} for key in study.models]
 
 
 def to_json(data: dict[str, Any]) -> str:
@@ -108,14 +120,17 @@ def spread_data(spread: Spread | None) -> dict[str, Any] | None:
     return {"mean": spread.mean, "std": spread.std, "num_seeds": spread.count} if spread else None
 
 
-def _run(run: Run) -> dict[str, Any]:
+def run_data(run: Run, task: str = "task", **scores: float | None) -> dict[str, Any]:
+    """One run: its place, its outcome with these scores, its configuration; `task` is what its
+    task is called."""
     return {
         "path": run.path,
-        "language": run.task,
+        task: run.task,
         "model": run.model,
         "seed": run.seed,
         "status": run.status,
         "error": run.error,
+        **scores,
         "result": run.result.model_dump(exclude_unset=True) if run.result else None,
         "config": dict(run.config),
     }

@@ -1,6 +1,6 @@
 """Learning curves: sequence accuracy during training against optimizer steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fastweights.report.cells import Cell, Study
@@ -29,12 +29,8 @@ def learning_curves(study: Study) -> "Figure | None":
     name = "validation accuracy, %" if split == "validation" else "Bin 1 accuracy, %"
     for language, axes in panels.items():
         percent_axis(axes, name if is_left(panels, language) else None)
-        ends = {}
-        for model in study.models:
-            curves = _curves(study.cell(language, model), split)
-            height = draw_curves(axes, curves, drawn[model])
-            if height is not None:
-                ends[model] = height
+        curves = {model: _curves(study.cell(language, model), split) for model in study.models}
+        ends = draw_models(axes, curves, drawn)
         step_axis(axes)
         if len(languages) == 1:
             name_lines(axes, ends, drawn, gap=7.5)
@@ -59,11 +55,17 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     return grid, means
 
 
-def draw_curves(axes: "Axes", curves: Sequence[Curve], stroke: Stroke) -> float | None:
+def draw_models(
+    axes: "Axes", curves: Mapping[str, Sequence[Curve]], drawn: Mapping[str, Stroke]
+) -> dict[str, float]:
+    """Draws the curves of every model; returns the height at which its mean ends, of those that
+    have one."""
+    return {model: _draw(axes, found, drawn[model]) for model, found in curves.items() if found}
+
+
+def _draw(axes: "Axes", curves: Sequence[Curve], stroke: Stroke) -> float:
     """Draws one model, its seeds thin and their mean bold; returns the height at which the mean
-    ends, None without a curve."""
-    if not curves:
-        return None
+    ends."""
     if len(curves) > 1:
         for steps, values in curves:
             axes.plot(steps, values, color=stroke.colour, linewidth=0.7, alpha=0.35)

@@ -1,6 +1,6 @@
 """report.md: the page, from a study, its figures and the command that remakes it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from fastweights.report.cells import Study
 from fastweights.report.environments import environment_line, environments
@@ -95,9 +95,24 @@ def page(study: Study, figures: Sequence[str], command: str) -> str:
         parts += _pictures([name for name in figures if name == "horizon_curves.png"])
     if "learning_curves.png" in figures:
         parts += ["## Learning", *_pictures(["learning_curves.png"])]
-    parts += ["## Configurations", configuration_table(study), configuration_note()]
-    parts += ["## Runs without a result", failures(study)]
-    parts += ["## Make this page again", f"```\n{command}\n```"]
+    return whole([*parts, *ending(study, command)])
+
+
+def ending(study: Study, command: str, task: str = "language") -> list[str]:
+    """The last sections of a page; `task` is what the tasks are called."""
+    return [
+        "## Configurations",
+        configuration_table(study, task),
+        _configuration_note(),
+        "## Runs without a result",
+        _failures(study),
+        "## Make this page again",
+        f"```\n{command}\n```",
+    ]
+
+
+def whole(parts: Iterable[str]) -> str:
+    """The page: its parts but for empty ones, a line between them."""
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -201,13 +216,11 @@ def _pictures(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def configuration_note() -> str:
-    """What a dash and a range mean in the table."""
+def _configuration_note() -> str:
     return "`–`: the layer's default, not applicable, or no finished run. Ranges are over seeds."
 
 
-def failures(study: Study) -> str:
-    """The runs without a result, one line each."""
+def _failures(study: Study) -> str:
     missing = [run for run in study.runs if run.status != "done"]
     if not missing:
         return "None."

@@ -38,7 +38,7 @@ class SplitScores(_Record):
     num_queries: int | None = None
 
 
-def check_same_number(lengths: Sequence[int], accuracies: Sequence[float]) -> None:
+def _check_same_number(lengths: Sequence[int], accuracies: Sequence[float]) -> None:
     """Raises ValueError where a length has no accuracy, or an accuracy no length."""
     if len(lengths) != len(accuracies):
         raise ValueError(f"{len(lengths)} lengths but {len(accuracies)} accuracies")
@@ -55,7 +55,7 @@ class Horizon(_Record):
 
     @model_validator(mode="after")
     def _same_number(self) -> "Horizon":
-        check_same_number(self.lengths, self.sequence_accuracy)
+        _check_same_number(self.lengths, self.sequence_accuracy)
         return self
 
 
@@ -67,7 +67,7 @@ class ByLength(_Record):
 
     @model_validator(mode="after")
     def _same_number(self) -> "ByLength":
-        check_same_number(self.lengths, self.accuracy)
+        _check_same_number(self.lengths, self.accuracy)
         return self
 
 
@@ -249,9 +249,7 @@ def _read_outcome(
         try:
             result = Result.model_validate(content)
         except ValidationError as problem:
-            first = problem.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            return "unreadable", _one_line(f"result.json: {where}: {first['msg']}"), None
+            return "unreadable", _fault("result.json", problem), None
         if result.status == "done":
             return "done", None, result
         return "unfinished", _one_line(f"result.json says status {result.status!r}"), None
@@ -270,9 +268,14 @@ def _read_experts(path: Path) -> tuple[dict[str, ExpertUsage], str | None]:
     try:
         return {name: ExpertUsage.model_validate(each) for name, each in content.items()}, error
     except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        return {}, _one_line(f"{path.name}: {where}: {first['msg']}")
+        return {}, _fault(path.name, problem)
+
+
+def _fault(file: str, problem: ValidationError) -> str:
+    """The first thing that is wrong with a file, in one line."""
+    first = problem.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return _one_line(f"{file}: {where}: {first['msg']}")
 
 
 def _read_metrics(path: Path) -> tuple[Mapping[str, Any], ...]:

@@ -46,6 +46,12 @@ def accuracy_text(cell: Cell) -> str:
     return f"{text} ({count}{_unfinished(missing)})"
 
 
+def seeds_text(cell: Cell) -> str:
+    """Finished seeds, `2 of 3` where some are not."""
+    done, asked = len(cell.done), len(cell.runs)
+    return str(done) if done == asked else f"{done} of {asked}"
+
+
 def claim_text(known: Claim | None) -> str:
     """Published numbers with their source, or that there are none; then what theory expects."""
     if known is None:

@@ -4,25 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastweights.report.cells import Cell, Spread, Study
-from fastweights.report.data import spread_data
-from fastweights.report.environments import environments
-from fastweights.report.names import model_name
-from fastweights.report.page import protocols
+from fastweights.report.data import head_data, models_data, run_data, spread_data
 from fastweights.report.recall.figure import training_lengths
 from fastweights.report.recall.page import title
 from fastweights.report.recall.tables import PAIRS, differences
-from fastweights.report.runs import Run
 from fastweights.report.tables import configuration
 
 
 def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str, Any]:
     """Plain dictionaries and lists; accuracies and their differences from 0 to 1."""
     return {
-        "title": title(study),
-        "command": command,
-        "protocols": protocols(study),
-        "environments": environments(study.runs),
-        "models": [{"key": key, "name": model_name(key).plain} for key in study.models],
+        **head_data(study, title(study), command),
+        "models": models_data(study),
         "cells": [_cell(cell) for cell in study.cells.values()],
         "differences": [
             {"task": task, "models": pair, **_by_length(found)}
@@ -50,17 +43,3 @@ def _cell(cell: Cell) -> dict[str, Any]:
 def _by_length(curve: Mapping[int, Sequence[float]]) -> dict[str, Any]:
     spreads = [spread_data(Spread.of(values)) for values in curve.values()]
     return {"lengths": list(curve), "accuracy": spreads}
-
-
-def run_data(run: Run) -> dict[str, Any]:
-    """One run: its place, its outcome, its configuration."""
-    return {
-        "path": run.path,
-        "task": run.task,
-        "model": run.model,
-        "seed": run.seed,
-        "status": run.status,
-        "error": run.error,
-        "result": run.result.model_dump(exclude_unset=True) if run.result else None,
-        "config": dict(run.config),
-    }

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 from fastweights.report.cells import Study
 from fastweights.report.names import language_name
-from fastweights.report.page import configuration_note, counted, failures, how
+from fastweights.report.page import counted, ending, how, whole
 from fastweights.report.recall.figure import training_lengths
 from fastweights.report.recall.tables import accuracy_table, lengths
-from fastweights.report.tables import configuration_table
 
 FIGURE = "recall_curves.png"
 
@@ -31,10 +30,7 @@ def page(study: Study, figures: Sequence[str], command: str) -> str:
             "Mean over seeds, with a band from the worst to the best seed; the training lengths "
             "are shaded.",
         ]
-    parts += ["## Configurations", configuration_table(study, "task"), configuration_note()]
-    parts += ["## Runs without a result", failures(study)]
-    parts += ["## Make this page again", f"```\n{command}\n```"]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return whole([*parts, *ending(study, command, "task")])
 
 
 def _note() -> str:

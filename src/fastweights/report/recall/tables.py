@@ -1,9 +1,9 @@
 """The tables of a recall report, as Markdown."""
 
-from fastweights.report.cells import Cell, Spread, Study
+from fastweights.report.cells import Spread, Study
 from fastweights.report.names import model_name
 from fastweights.report.percent import percent_spread, spread_text
-from fastweights.report.tables import markdown_table
+from fastweights.report.tables import markdown_table, seeds_text
 
 PAIRS = (
     ("delta_net_conv", "linear_transformer_conv"),
@@ -45,12 +45,6 @@ def accuracy_table(study: Study, task: str) -> str:
             names = " less ".join(model_name(model).markdown for model in pair)
             rows.append([names, count, *(points_text(value) if value else "–" for value in values)])
     return markdown_table(["model", "seeds", *(f"{length:,}" for length in columns)], rows)
-
-
-def seeds_text(cell: Cell) -> str:
-    """Finished seeds, `2 of 3` where some are not."""
-    done, asked = len(cell.done), len(cell.runs)
-    return str(done) if done == asked else f"{done} of {asked}"
 
 
 def points_text(spread: Spread) -> str:

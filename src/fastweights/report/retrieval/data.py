@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from fastweights.report.data import run_data
 from fastweights.report.environments import environments
 from fastweights.report.retrieval.agreement import (
     ABSOLUTE,
@@ -132,15 +133,4 @@ def _curves(study: RetrievalStudy) -> list[dict[str, Any]]:
 
 def _run(run: Run) -> dict[str, Any]:
     _, losses = evaluations(run)
-    return {
-        "path": run.path,
-        "task": run.task,
-        "model": run.model,
-        "seed": run.seed,
-        "status": run.status,
-        "error": run.error,
-        "loss": final_loss(run),
-        "lowest_loss": min(losses, default=None),
-        "result": run.result.model_dump(exclude_unset=True) if run.result else None,
-        "config": dict(run.config),
-    }
+    return run_data(run, loss=final_loss(run), lowest_loss=min(losses, default=None))

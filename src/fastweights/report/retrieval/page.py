@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from fastweights.report.environments import environment_line, environments
 from fastweights.report.names import escape_markdown
+from fastweights.report.page import whole
 from fastweights.report.retrieval.floor import MOST_ASKED
 from fastweights.report.retrieval.memory import memory_name
 from fastweights.report.retrieval.step_figure import curve_size
@@ -67,7 +68,7 @@ def page(study: RetrievalStudy, figures: Sequence[str], command: str) -> str:
     parts += ["## Configurations", configuration_table(study), _configuration_note()]
     parts += ["## Runs without a result", _failures(study)]
     parts += ["## Make this page again", f"```\n{command}\n```"]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return whole(parts)
 
 
 def _how(study: RetrievalStudy) -> str:

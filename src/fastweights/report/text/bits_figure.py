@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fastweights.report.cells import Study
-from fastweights.report.learning_curves import Curve, draw_curves, step_axis
+from fastweights.report.learning_curves import Curve, draw_models, step_axis
 from fastweights.report.panels import is_left, language_panels, name_lines
 from fastweights.report.style import INK, strokes
 
@@ -18,23 +18,18 @@ bits, would hide the differences at the end."""
 def bits_by_step(study: Study) -> "Figure | None":
     """One panel a text; seeds thin, their mean bold; None without measurements."""
     curves = {
-        (text, model): _curves(study, text, model)
+        text: {model: _curves(study, text, model) for model in study.models}
         for text in study.languages
-        for model in study.models
     }
-    texts = [text for text in study.languages if any(curves[text, m] for m in study.models)]
+    texts = [text for text in study.languages if any(curves[text].values())]
     if not texts:
         return None
     drawn = strokes(study.models)
     figure, panels = language_panels(texts, study.models, drawn)
     for text, axes in panels.items():
-        ends = {}
-        for model in study.models:
-            height = draw_curves(axes, curves[text, model], drawn[model])
-            if height is not None:
-                ends[model] = height
+        ends = draw_models(axes, curves[text], drawn)
         low, high = min(ends.values()), max(ends.values())
-        bottom, top = low - 0.05 * low, max(high, low) + _SHOWN_ABOVE * low
+        bottom, top = low - 0.05 * low, high + _SHOWN_ABOVE * low
         axes.set_ylim(bottom, top)
         step_axis(axes)
         if is_left(panels, text):

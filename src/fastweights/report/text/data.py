@@ -4,11 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastweights.report.cells import Cell, Spread, Study
-from fastweights.report.data import spread_data
-from fastweights.report.environments import environments
-from fastweights.report.names import model_name
-from fastweights.report.page import protocols
-from fastweights.report.recall.data import run_data
+from fastweights.report.data import head_data, models_data, run_data, spread_data
 from fastweights.report.tables import configuration
 from fastweights.report.text.page import title
 from fastweights.report.text.tables import BASELINE, bits, differences, spread_of
@@ -17,11 +13,8 @@ from fastweights.report.text.tables import BASELINE, bits, differences, spread_o
 def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str, Any]:
     """Plain dictionaries and lists."""
     return {
-        "title": title(study),
-        "command": command,
-        "protocols": protocols(study),
-        "environments": environments(study.runs),
-        "models": [{"key": key, "name": model_name(key).plain} for key in study.models],
+        **head_data(study, title(study), command),
+        "models": models_data(study),
         "baseline": BASELINE,
         "cells": [_cell(study, cell) for cell in study.cells.values()],
         "runs": [

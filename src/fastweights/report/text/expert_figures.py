@@ -79,7 +79,12 @@ def expert_pairs(study: Study) -> "Figure | None":
 
 def chosen_per_token(usage: ExpertUsage) -> float:
     """K: experts that a token chooses."""
-    return sum(row[number] for number, row in enumerate(usage.together))
+    return sum(_shares(usage))
+
+
+def _shares(usage: ExpertUsage) -> list[float]:
+    """Of each expert, the share of the tokens that chose it."""
+    return [row[number] for number, row in enumerate(usage.together)]
 
 
 def _last_layer(experts: Mapping[str, ExpertUsage]) -> ExpertUsage:
@@ -88,7 +93,7 @@ def _last_layer(experts: Mapping[str, ExpertUsage]) -> ExpertUsage:
 
 def _lift(usage: ExpertUsage) -> list[list[float]]:
     """P(i and j) / (P(i) P(j)), not a number on the diagonal and for dead experts."""
-    share = [row[number] for number, row in enumerate(usage.together)]
+    share = _shares(usage)
     order = sorted(range(len(share)), key=lambda expert: -share[expert])
     return [
         [

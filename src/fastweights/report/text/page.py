@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from fastweights.report.cells import Study
 from fastweights.report.names import language_name
-from fastweights.report.page import configuration_note, counted, failures, how
-from fastweights.report.tables import configuration_table
+from fastweights.report.page import counted, ending, how, whole
 from fastweights.report.text.tables import bits_table, experts_table
 
 BITS, LOAD, TOGETHER = "bits_per_byte.png", "expert_load.png", "expert_pairs.png"
@@ -37,10 +36,7 @@ def page(study: Study, figures: Sequence[str], command: str) -> str:
     experts = experts_table(study)
     if experts:
         parts += ["## Experts", experts, *_pictures(figures, LOAD, TOGETHER)]
-    parts += ["## Configurations", configuration_table(study, "text"), configuration_note()]
-    parts += ["## Runs without a result", failures(study)]
-    parts += ["## Make this page again", f"```\n{command}\n```"]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return whole([*parts, *ending(study, command, "text")])
 
 
 def _note() -> str:

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from fastweights.report.cells import Cell, Spread, Study
 from fastweights.report.names import model_name
-from fastweights.report.recall.tables import seeds_text
 from fastweights.report.runs import Run
-from fastweights.report.tables import markdown_table, value_range
+from fastweights.report.tables import markdown_table, seeds_text, value_range
 from fastweights.report.text.expert_figures import models_with_experts
 
 BASELINE = "dense"
