@@ -31,6 +31,7 @@ from fastweights.train.optimizer import lr_at
 from fastweights.train.process import cpu_threads
 from fastweights.train.run_model import spelled_out
 from fastweights.train.task_file import read_task
+from tests.train.interrupt import at_step, send
 
 Make = Callable[..., RunConfig]
 LSTM = {"layer": "lstm"}
@@ -45,21 +46,6 @@ def metrics(run_folder: Path) -> list[dict[str, Any]]:
 
 def without_times(result: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in result.items() if key not in TIMES}
-
-
-def at_step(monkeypatch: pytest.MonkeyPatch, step: int, do: Callable[[], None]) -> None:
-    """Do something in the middle of the step that begins when `step` steps are done."""
-
-    def at_that_step(at: int, training: TrainingConfig) -> float:
-        if at == step:
-            do()
-        return lr_at(at, training)
-
-    monkeypatch.setattr(loop, "lr_at", at_that_step)
-
-
-def send(number: int) -> Callable[[], None]:
-    return lambda: signal.raise_signal(number)
 
 
 def test_a_run_leaves_a_folder_that_describes_itself(make_config: Make, tmp_path: Path) -> None:

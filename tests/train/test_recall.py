@@ -1,6 +1,5 @@
 """A recall run: its batches, what its evaluation counts, resume, what it learns."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,12 @@ import torch
 from fastweights.cli.train import split_scores, summary
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.tasks.recall import draw_recall
-from fastweights.train import loop
 from fastweights.train import recall as recall_problem
-from fastweights.train.config import ConfigError, RunConfig, TrainingConfig, merge, parse_config
+from fastweights.train.config import ConfigError, RunConfig, merge, parse_config
 from fastweights.train.data import generator_for
-from fastweights.train.errors import TrainingInterrupted
 from fastweights.train.loop import train
-from fastweights.train.optimizer import lr_at
 from fastweights.train.recall import RecallProblem
+from tests.train.interrupt import train_in_parts
 
 TINY: dict[str, Any] = {
     "task": {
@@ -180,16 +177,6 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
     training = {"max_steps": 30, "evaluate_every": 10, "checkpoint_every": 10}
     run = config(training=training, model={"dropout": 0.1})
     want = train(run, tmp_path / "whole", progress=False)
-
-    def interrupt_at_15(step: int, training: TrainingConfig) -> float:
-        if step == 15:
-            signal.raise_signal(signal.SIGINT)
-        return lr_at(step, training)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "lr_at", interrupt_at_15)
-        with pytest.raises(TrainingInterrupted):
-            train(run, tmp_path / "parts", progress=False)
-    got = train(run, tmp_path / "parts", resume=True, progress=False)
+    got = train_in_parts(run, tmp_path / "parts", monkeypatch, step=15)
     for name in ("splits", "by_length", "steps", "selected_step"):
         assert got[name] == want[name]

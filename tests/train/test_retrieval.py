@@ -1,19 +1,16 @@
 """A retrieval run: published and strict evaluation, resume, what it learns."""
 
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from fastweights.tasks.retrieval import ask_all, draw_pairs
-from fastweights.train import loop
-from fastweights.train.config import ConfigError, RunConfig, TrainingConfig, parse_config
+from fastweights.train.config import ConfigError, RunConfig, parse_config
 from fastweights.train.data import generator_for
-from fastweights.train.errors import TrainingInterrupted
 from fastweights.train.loop import train
-from fastweights.train.optimizer import lr_at
 from fastweights.train.retrieval import PUBLISHED_CHUNK, RetrievalProblem, _mean_of_chunks
+from tests.train.interrupt import train_in_parts
 
 
 def config(**values: object) -> RunConfig:
@@ -105,15 +102,5 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, monkeypatch: pytest.Monkey
     favor = {"feature_map": "favor", "num_random_features": 8, "rule": "sum"}
     run = config(training=training, model=favor, protocol="published")
     want = train(run, tmp_path / "whole", progress=False)
-
-    def interrupt_at_15(step: int, training: TrainingConfig) -> float:
-        if step == 15:
-            signal.raise_signal(signal.SIGINT)
-        return lr_at(step, training)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(loop, "lr_at", interrupt_at_15)
-        with pytest.raises(TrainingInterrupted):
-            train(run, tmp_path / "parts", progress=False)
-    got = train(run, tmp_path / "parts", resume=True, progress=False)
+    got = train_in_parts(run, tmp_path / "parts", monkeypatch, step=15)
     assert got["splits"] == want["splits"] and got["steps"] == want["steps"] == 40

@@ -12,7 +12,7 @@ from fastweights.cli.parser import Parser, name_in, path
 from fastweights.experiments.formal_languages import LANGUAGES
 
 if TYPE_CHECKING:
-    from fastweights.evaluate import LoadedRun
+    from fastweights.evaluate import LoadedModel, LoadedRun
     from fastweights.memory_map import MemoryMap
 
 _OF_STRINGS = ("language", "regex", "dfa", "files", "length", "string")
@@ -108,17 +108,18 @@ def _refuse(arguments: argparse.Namespace, kind: str, *names: str) -> None:
             raise ValueError(f"--{name}: {arguments.run_folder} is a {kind} run, without strings")
 
 
+def _weights(loaded: LoadedRun | LoadedModel, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Which weights were measured."""
+    run, checkpoint = str(loaded.folder), arguments.checkpoint
+    return {"run": run, "checkpoint": checkpoint, "step": loaded.step}
+
+
 def _measure_again(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
     _refuse(arguments, kind, *_OF_STRINGS, "memory")
     from fastweights.evaluate import evaluate_again, load_model
 
     loaded = load_model(arguments.run_folder, arguments.checkpoint, arguments.device)
-    return {
-        "run": str(loaded.folder),
-        "checkpoint": arguments.checkpoint,
-        "step": loaded.step,
-        **evaluate_again(loaded),
-    }
+    return {**_weights(loaded, arguments), **evaluate_again(loaded)}
 
 
 def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -129,12 +130,7 @@ def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.memory is not None:
         found, names = memory_of_retrieval(loaded)
         _draw([found], names, arguments.memory)
-    return {
-        "run": str(loaded.folder),
-        "checkpoint": arguments.checkpoint,
-        "step": loaded.step,
-        "retrieval": evaluate_retrieval(loaded),
-    }
+    return {**_weights(loaded, arguments), "retrieval": evaluate_retrieval(loaded)}
 
 
 def _measure_formal(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -181,9 +177,7 @@ def _measure(loaded: LoadedRun, arguments: argparse.Namespace) -> dict[str, Any]
     else:
         subject, scores = loaded.task, evaluate_run(loaded)
     return {
-        "run": str(loaded.folder),
-        "checkpoint": arguments.checkpoint,
-        "step": loaded.step,
+        **_weights(loaded, arguments),
         "task": subject,
         "splits": {name: accuracy.as_dict() for name, accuracy in scores.items()},
         "horizon": horizon_of_run(loaded, arguments.length, language) if arguments.length else None,
@@ -207,9 +201,8 @@ def _show_retrieval(measured: Mapping[str, Any]) -> None:
 
     rows = []
     for variant, scores in measured["retrieval"].items():
-        error = scores["squared_error"]
-        shown = "not finite" if error is None else f"{error:.4f}"
-        rows.append((variant, str(scores["num_queries"]), shown, percent(scores["accuracy"])))
+        error = _number(scores["squared_error"], ".4f")
+        rows.append((variant, str(scores["num_queries"]), error, percent(scores["accuracy"])))
     _show_table(measured, ("evaluation", "queries", "squared error", "values right %"), rows)
 
 
@@ -224,7 +217,7 @@ def _show_recall(measured: Mapping[str, Any]) -> None:
         **{f"length {n}": each for n, each in zip(by_length["lengths"], columns, strict=True)},
     }
     rows = [
-        (name, str(count), percent(accuracy), "not finite" if nats is None else f"{nats:.2g}")
+        (name, str(count), percent(accuracy), _number(nats, ".2g"))
         for name, (accuracy, nats, count) in scores.items()
     ]
     _show_table(measured, ("sequences", "queries", "values right %", "nats/query"), rows)
@@ -233,23 +226,60 @@ def _show_recall(measured: Mapping[str, Any]) -> None:
 def _show_text(measured: Mapping[str, Any]) -> None:
     rows = []
     for split, scores in measured["splits"].items():
-        found = (scores["bits_per_byte"], scores["nats_per_token"])
-        texts = ["not finite" if value is None else f"{value:.4f}" for value in found]
-        rows.append((split, f"{scores['num_tokens']:,}", *texts))
+        losses = [_number(scores[name], ".4f") for name in ("bits_per_byte", "nats_per_token")]
+        rows.append((split, f"{scores['num_tokens']:,}", *losses))
     _show_table(measured, ("split", "bytes", "bits/byte", "nats/byte"), rows)
+
+
+def _show(measured: Mapping[str, Any]) -> None:
+    from fastweights.report.percent import percent
+
+    rows = [
+        (
+            name,
+            str(scores["num_sequences"]),
+            percent(scores["sequence_accuracy"]),
+            percent(scores["token_accuracy"]),
+            _number(scores["nats_per_token"], ".2g"),
+        )
+        for name, scores in measured["splits"].items()
+    ]
+    header = ("split", "sequences", "sequences right %", "labels right %", "nats/label")
+    _show_table(measured, header, rows)
+    if measured["horizon"]:
+        _show_horizon(measured["horizon"])
+
+
+def _show_horizon(horizon: Mapping[str, Any]) -> None:
+    from rich.console import Console
+
+    from fastweights.cli.tables import plain_table
+    from fastweights.report.percent import percent
+
+    console = Console(highlight=False)
+    table = plain_table("length", "sequences", "sequences right %")
+    rows = zip(
+        horizon["lengths"], horizon["num_sequences"], horizon["sequence_accuracy"], strict=True
+    )
+    for length, count, accuracy in rows:
+        table.add_row(str(length), str(count), percent(accuracy))
+    console.print(table)
+    threshold, longest = horizon["threshold"], horizon["longest_length"]
+    console.print(f"longest length up to which {threshold:.0%} are right: {longest}")
 
 
 def _show_table(
     measured: Mapping[str, Any], header: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> None:
-    """Which weights, and a table."""
+    """Which weights, on which task where there is a choice, and a table."""
     from rich.console import Console
 
     from fastweights.cli.tables import plain_table
 
     console = Console(highlight=False)
+    task = f", on {measured['task']}" if "task" in measured else ""
     console.print(
-        f"{measured['run']}, {measured['checkpoint']} checkpoint (step {measured['step']})",
+        f"{measured['run']}, {measured['checkpoint']} checkpoint (step {measured['step']}){task}",
         markup=False,
         soft_wrap=True,
     )
@@ -259,38 +289,5 @@ def _show_table(
     console.print(table)
 
 
-def _show(measured: Mapping[str, Any]) -> None:
-    from rich.console import Console
-
-    from fastweights.cli.tables import plain_table
-    from fastweights.report.percent import percent
-
-    console = Console(highlight=False)
-    console.print(
-        f"{measured['run']}, {measured['checkpoint']} checkpoint (step {measured['step']}), "
-        f"on {measured['task']}",
-        markup=False,
-        soft_wrap=True,
-    )
-    table = plain_table("split", "sequences", "sequences right %", "labels right %", "nats/label")
-    for name, scores in measured["splits"].items():
-        nats = scores["nats_per_token"]
-        table.add_row(
-            name,
-            str(scores["num_sequences"]),
-            percent(scores["sequence_accuracy"]),
-            percent(scores["token_accuracy"]),
-            "not finite" if nats is None else f"{nats:.2g}",
-        )
-    console.print(table)
-    horizon = measured["horizon"]
-    if horizon:
-        table = plain_table("length", "sequences", "sequences right %")
-        rows = zip(
-            horizon["lengths"], horizon["num_sequences"], horizon["sequence_accuracy"], strict=True
-        )
-        for length, count, accuracy in rows:
-            table.add_row(str(length), str(count), percent(accuracy))
-        console.print(table)
-        threshold, longest = horizon["threshold"], horizon["longest_length"]
-        console.print(f"longest length up to which {threshold:.0%} are right: {longest}")
+def _number(value: float | None, form: str) -> str:
+    return "not finite" if value is None else f"{value:{form}}"

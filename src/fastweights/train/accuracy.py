@@ -15,6 +15,7 @@ from fastweights.tasks.formal.encode import encode
 from fastweights.tasks.formal.language import Example, FormalLanguage
 from fastweights.tasks.formal.menu import Task
 from fastweights.train.data import generator_for
+from fastweights.train.evaluation_mode import evaluation_mode
 
 SEQUENCES_A_BATCH = 256
 TOKENS_A_BATCH = 2**16
@@ -52,11 +53,9 @@ def evaluate_examples(
     """
     if not examples:
         raise ValueError("evaluate_examples: needs at least one example, got 0")
-    was_training = model.training
-    model.eval()
     sequences = tokens = right_tokens = right_sequences = 0
     nats = 0.0
-    try:
+    with evaluation_mode(model):
         for chunk in _by_length(examples):
             inputs, targets, mask = encode(chunk, symbols, labels)
             inputs, targets, mask = inputs.to(device), targets.to(device), mask.to(device)
@@ -69,8 +68,6 @@ def evaluate_examples(
             right_sequences += int((right | ~mask).all(dim=1).sum())
             tokens += int(mask.sum())
             sequences += len(chunk)
-    finally:
-        model.train(was_training)
     mean = nats / tokens
     return Accuracy(
         sequence_accuracy=right_sequences / sequences,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from fastweights.tasks.recall import Recall, draw_recall
 from fastweights.train.accuracy import THRESHOLD, longest_length
 from fastweights.train.config import RecallTask, RunConfig, SequenceModelConfig
 from fastweights.train.data import generator_for
+from fastweights.train.evaluation_mode import evaluation_mode
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
 from fastweights.train.protocol import Protocol
 
@@ -75,28 +76,29 @@ class RecallProblem(Problem):
         }
 
     @torch.inference_mode()
-    def _scores(self, model: nn.Module, split: str, lengths: tuple[int, ...] | list[int]) -> Scores:
+    def _scores(self, model: nn.Module, split: str, lengths: Sequence[int]) -> Scores:
         """accuracy (0 to 1), nats_per_query (None where it is not finite) and num_queries."""
-        was_training = model.training
-        model.eval()
         right = queries = 0
         nats = 0.0
-        for length in lengths:
-            generator = generator_for(self.config.seed, f"recall {split}", length)
-            for _ in range(max(1, EVALUATION_TOKENS // max(length, TOKENS_A_PASS))):
-                batch = self._draw(max(1, TOKENS_A_PASS // length), length, generator)
+        with evaluation_mode(model):
+            for batch in self._evaluation_batches(split, lengths):
                 logits = model(batch.inputs, at=batch.asked).logits.float()
                 nats += F.cross_entropy(logits, batch.targets, reduction="sum").item()
                 # A NaN must never count as right, wherever argmax finds it.
                 found = (logits.argmax(-1) == batch.targets) & logits.isfinite().all(-1)
                 right += int(found.sum())
                 queries += len(batch.targets)
-        model.train(was_training)
         return {
             "accuracy": right / queries,
             "nats_per_query": finite_or_none(nats / queries),
             "num_queries": queries,
         }
+
+    def _evaluation_batches(self, split: str, lengths: Sequence[int]) -> Iterator[Recall]:
+        for length in lengths:
+            generator = generator_for(self.config.seed, f"recall {split}", length)
+            for _ in range(max(1, EVALUATION_TOKENS // max(length, TOKENS_A_PASS))):
+                yield self._draw(max(1, TOKENS_A_PASS // length), length, generator)
 
     def _draw(self, sequences: int, length: int, generator: torch.Generator) -> Recall:
         task = self.task

@@ -21,6 +21,7 @@ from fastweights.tasks.retrieval import (
 )
 from fastweights.train.config import AssociativeMemoryConfig, RetrievalTask, RunConfig
 from fastweights.train.data import generator_for
+from fastweights.train.evaluation_mode import evaluation_mode
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
 from fastweights.train.protocol import Protocol
 
@@ -93,14 +94,12 @@ class RetrievalProblem(Problem):
         asked = ask_all(keys, values, self.task.num_keys, most)
         at_once = max(1, NUMBERS_A_PASS // (asked.queries.shape[1] * max(length, 1)))
         errors, right = [], []
-        was_training = model.training
-        model.eval()
-        for start in range(0, sequences, at_once):
-            part = Retrieval(*(x[start : start + at_once] for x in self._on_device(asked)))
-            read = model(part.keys, part.values, part.queries)
-            errors.append(_errors(read, part.targets).cpu())
-            right.append((read.argmax(-1) == part.targets).cpu())
-        model.train(was_training)
+        with evaluation_mode(model):
+            for start in range(0, sequences, at_once):
+                part = Retrieval(*(x[start : start + at_once] for x in self._on_device(asked)))
+                read = model(part.keys, part.values, part.queries)
+                errors.append(_errors(read, part.targets).cpu())
+                right.append((read.argmax(-1) == part.targets).cpu())
         counted = asked.counted
         found = torch.cat(errors)
         mean = _mean_of_chunks(found, counted) if self.published else found[counted].mean().item()

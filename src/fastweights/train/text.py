@@ -14,6 +14,7 @@ from fastweights.models.menu import build_model
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
 from fastweights.train.data import generator_for
+from fastweights.train.evaluation_mode import evaluation_mode
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
 from fastweights.train.protocol import Protocol
 
@@ -91,16 +92,12 @@ class TextProblem(Problem):
         count = (len(text) - 1) // length
         starts = torch.arange(count) * length
         segments = text[starts[:, None] + torch.arange(length + 1)]
-        was_training = model.training
-        model.eval()
         nats = 0.0
-        for part in segments.split(max(1, TOKENS_A_PASS // length)):
-            part = self._on_device(part)
-            logits = model(part[:, :-1]).logits.float()
-            nats += F.cross_entropy(
-                logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"
-            ).item()
-        model.train(was_training)
+        with evaluation_mode(model):
+            for part in segments.split(max(1, TOKENS_A_PASS // length)):
+                part = self._on_device(part)
+                logits = model(part[:, :-1]).logits.float().flatten(0, 1)
+                nats += F.cross_entropy(logits, part[:, 1:].flatten(), reduction="sum").item()
         mean = nats / (count * length)
         return {
             "nats_per_token": finite_or_none(mean),
