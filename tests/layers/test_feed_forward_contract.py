@@ -70,6 +70,15 @@ def test_every_position_by_itself(layer):
     assert torch.equal(layer(x)[0], y)
 
 
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0)])
+def test_no_positions(layer, shape):
+    x = inputs(*shape).requires_grad_()
+    y, balance_loss = layer.train()(x)
+    assert y.shape == x.shape and balance_loss.item() == 0
+    (y.sum() + balance_loss).backward()
+    assert not any(parameter.grad.any() for parameter in layer.parameters())
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_and_autocast(layer, dtype):
     x = inputs()

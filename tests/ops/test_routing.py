@@ -78,6 +78,17 @@ def test_losses_are_those_of_the_equations():
     torch.testing.assert_close(got.balance_loss, want)
 
 
+def test_missing_experts_are_no_routes_of_the_switch_loss():
+    """Three tokens with 0, 1 and 2 of 2 experts left."""
+    logits = make_logits(3, 4)
+    kept = torch.tensor([[0, 0, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1]]).bool()
+    f = torch.tensor([1, 0, 1, 1], dtype=torch.float64) / 3
+    p = logits.softmax(1).mean(0)
+    assert switch_routing(logits, 2, kept).balance_loss.item() == pytest.approx(
+        4 * (f * p).sum().item()
+    )
+
+
 def test_entropy_of_extreme_logits_is_finite():
     logits = torch.tensor([[1e4, 0.0], [1e4, 0.0]]).requires_grad_()
     loss = entropy_loss(logits)
@@ -127,6 +138,16 @@ def test_finite_without_any_expert(routing):
     assert got.gate.eq(0).all()
     assert got.balance_loss.isfinite()
     assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("routing", ROUTINGS)
+def test_no_tokens(routing):
+    logits = torch.empty(0, 6, requires_grad=True)
+    got = routing(logits, 2)
+    assert got.gate.shape == got.expert_index.shape == (0, 2)
+    assert got.balance_loss.item() == 0
+    (got.gate.sum() + got.balance_loss).backward()
+    assert logits.grad.shape == (0, 6)
 
 
 @given(seed=st.integers(0, 100), scale=st.sampled_from([0.1, 1.0, 5.0]), bias=st.floats(0, 4))

@@ -74,7 +74,7 @@ def switch_routing(logits: Tensor, top_k: int, kept: Tensor | None = None) -> Ro
     expert_index, chosen = _select(logits, top_k, kept)
     probability = logits.softmax(-1)
     gate = _gates(probability, expert_index, chosen)
-    return Routing(expert_index, gate, switch_loss(probability, expert_index))
+    return Routing(expert_index, gate, switch_loss(probability, expert_index, chosen))
 
 
 def noisy_top_k_routing(logits: Tensor, top_k: int, kept: Tensor | None = None) -> Routing:
@@ -118,21 +118,31 @@ def entropy_loss(logits: Tensor) -> Tensor:
     """Negative entropy of the mean expert usage, in nats: `sum_e p_e log p_e` with
     `p = mean_n softmax(logits_n)` (Eqs. 20-21), computed in log space. -log E for even usage.
 
-    The softmax is meant, also where the gates are sigmoids.
+    The softmax is meant, also where the gates are sigmoids. 0 without tokens.
     """
+    if not len(logits):
+        return logits.sum()
     log_p = logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))
     return (log_p.exp() * log_p).sum()
 
 
-def switch_loss(probability: Tensor, expert_index: Tensor) -> Tensor:
+def switch_loss(probability: Tensor, expert_index: Tensor, chosen: Tensor | None = None) -> Tensor:
     """`E sum_e f_e p_e` (Eqs. 15-17): f the fraction of the routes that go to an expert, without
-    gradients, p the mean of `probability [N, E]`. 1 for even usage.
+    gradients, p the mean of `probability [N, E]`. 1 for even usage, 0 without tokens.
+
+    Of `expert_index [N, K]` those count as routes that `chosen`, bool `[N, K]`, has (all if None):
+    an index that stands for a missing expert is none.
 
     The published code takes the mean over the experts for E times the sum: E^2 times less.
     """
+    if not len(probability):
+        return probability.sum()
     num_experts = probability.shape[1]
-    routes = torch.zeros_like(probability).scatter(1, expert_index, 1.0).sum(0)
-    return num_experts * (routes / expert_index.numel() * probability.mean(0)).sum()
+    counted = torch.ones_like(expert_index) if chosen is None else chosen
+    each = torch.zeros_like(probability).scatter(1, expert_index, counted.to(probability.dtype))
+    routes = each.sum(0)
+    fraction = routes / routes.sum().clamp_min(1)  # where expert dropout leaves no expert at all
+    return num_experts * (fraction * probability.mean(0)).sum()
 
 
 def coefficient_of_variation(x: Tensor) -> Tensor:
