@@ -1,5 +1,7 @@
 """What every feed-forward layer of the menu promises. A new one is tested by being on the menu."""
 
+import inspect
+import math
 from typing import Any
 
 import pytest
@@ -37,13 +39,15 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+def arguments(name: str) -> dict[str, Any]:
+    """Of the constructor, without the generator."""
+    sizes = {"dim": DIM, "ff_dim": FF_DIM} if name in ("dense", "top_k") else {"dim": DIM}
+    return {**sizes, **OPTIONS.get(name, {})}
+
+
 @pytest.fixture
 def layer(name: str, generator: torch.Generator) -> FeedForward:
-    options = {"dim": DIM, "generator": generator, **OPTIONS.get(name, {})}
-    make = FEED_FORWARDS[name]
-    if name in ("dense", "top_k"):
-        options["ff_dim"] = FF_DIM
-    return make(**options).double().eval()
+    return FEED_FORWARDS[name](**arguments(name), generator=generator).double().eval()
 
 
 def inputs(*shape: int) -> torch.Tensor:
@@ -89,6 +93,26 @@ def test_half_precision_and_autocast(layer, dtype):
     with torch.autocast("cpu", dtype=dtype):
         low, _ = layer.float()(x.float())
     torch.testing.assert_close(low.double(), y, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan])
+def test_no_size_is_less_than_one(name, value):
+    make = FEED_FORWARDS[name]
+    for size, parameter in inspect.signature(make).parameters.items():
+        if parameter.annotation in (int, int | None):
+            with pytest.raises(ValueError, match=f"^{size} must be .*got .*{value}") as error:
+                make(**{**arguments(name), size: value})
+            assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0, math.nan, math.inf])
+def test_no_probability_is_outside_of_0_to_1(name, value):
+    make = FEED_FORWARDS[name]
+    for probability in inspect.signature(make).parameters:
+        if probability.endswith("dropout"):
+            message = rf"{probability} must be in \[0, 1\), got {value}"
+            with pytest.raises(ValueError, match=message):
+                make(**{**arguments(name), probability: value})
 
 
 def test_active_parameters(name, layer):

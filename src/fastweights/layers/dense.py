@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fastweights.layers.arguments import check_sizes
+from fastweights.layers.arguments import check_probability
 from fastweights.layers.initialization import LinearInitialization, two_layers
 from fastweights.layers.layer import FeedForward
 
@@ -31,7 +31,7 @@ class Dense(FeedForward):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        check_sizes(ff_dim=ff_dim)
+        check_probability("dropout", dropout)
         self.up, self.down = two_layers(dim, ff_dim, initialization, num_layers, generator)
         self.dropout = nn.Dropout(dropout)
 

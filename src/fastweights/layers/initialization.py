@@ -39,7 +39,7 @@ def two_layers(
     if initialization not in get_args(LinearInitialization):
         names = " or ".join(get_args(LinearInitialization))
         raise ValueError(f"initialization must be {names}, got {initialization!r}")
-    check_sizes(num_layers=num_layers)
+    check_sizes(dim=dim, ff_dim=ff_dim, num_layers=num_layers)
     layers = (
         linear(dim, ff_dim, bias=True, generator=generator),
         linear(ff_dim, dim, bias=True, generator=generator),

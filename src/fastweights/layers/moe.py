@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastweights.layers.arguments import check_choice, check_sizes
+from fastweights.layers.arguments import check_choice, check_probability, check_sizes
 from fastweights.layers.initialization import normal
 from fastweights.layers.layer import FeedForward
 from fastweights.ops.expert_matmul import expert_down, expert_up, sort_routes
@@ -71,7 +71,7 @@ class Router(nn.Module):
         check_choice("router", kind, RouterName)
         if not 1 <= top_k <= num_experts:
             raise ValueError(f"top_k must be in 1 ... num_experts, got {top_k=}, {num_experts=}")
-        _check_probability("expert_dropout", expert_dropout)
+        check_probability("expert_dropout", expert_dropout)
         self.kind, self.top_k, self.expert_dropout = kind, top_k, expert_dropout
         self.weight = normal(num_experts, dim, std=std, generator=generator)
         if equal_norms:
@@ -146,7 +146,7 @@ class MoE(FeedForward):
         check_sizes(dim=dim, num_experts=num_experts, expert_dim=expert_dim, num_layers=num_layers)
         if not (math.isfinite(balance_weight) and balance_weight >= 0):
             raise ValueError(f"balance_weight must be finite and >= 0, got {balance_weight}")
-        _check_probability("hidden_dropout", hidden_dropout)
+        check_probability("hidden_dropout", hidden_dropout)
         check_choice("initialization", initialization, MoEInitialization)
         self.num_experts, self.balance_weight, self.gated = num_experts, balance_weight, gated
         switch = initialization == "switch"
@@ -197,8 +197,3 @@ class MoE(FeedForward):
             )
             y = y + bias.to(y.dtype)
         return y
-
-
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value}")

@@ -58,11 +58,12 @@ class ProductKeyMemory(FeedForward):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(dim=dim)
         _check(num_subkeys, num_heads, activation, initialization, num_layers)
         if not 1 <= top_k <= num_subkeys**2:
             raise ValueError(f"top_k must be in 1 .. num_subkeys^2 = {num_subkeys**2}, got {top_k}")
         key_dim = dim // num_heads // 2 * 2 if key_dim is None else key_dim
-        if key_dim < 2 or key_dim % 2:
+        if not key_dim >= 2 or key_dim % 2:
             raise ValueError(f"key_dim must be even and >= 2, got {key_dim}")
         self.top_k = top_k
         self.activation = activation
@@ -118,7 +119,7 @@ class DenseProductKeyMemory(FeedForward):
     ) -> None:
         super().__init__()
         _check(num_subkeys, num_heads, activation, initialization, num_layers)
-        if dim < 2 or dim % 2:
+        if not dim >= 2 or dim % 2:
             raise ValueError(f"dim must be even and >= 2, got {dim}")
         self.activation = activation
         self.subkeys = _draw_subkeys(dim, num_subkeys, num_heads, num_layers, generator)

@@ -31,9 +31,9 @@ class TopK(Dense):
         num_layers: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
+        super().__init__(dim, ff_dim, dropout, initialization, num_layers, generator)
         if not 1 <= top_k <= ff_dim:
             raise ValueError(f"top_k must be in 1 .. ff_dim = {ff_dim}, got {top_k}")
-        super().__init__(dim, ff_dim, dropout, initialization, num_layers, generator)
         self.top_k = top_k
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
