@@ -3,11 +3,15 @@ of equal size.
 
 Nothing is computed: the model is built on the meta device, whose tensors have shapes alone.
 
-FLOPs are counted by `torch.utils.flop_counter` while the model runs one step, in plain PyTorch, so
-they are those of the definition and not of a chunk form or a kernel. A multiplication and an
-addition are one each, in matrix products and element-wise (a write to a fast weight memory is an
-outer product). Not counted: functions (exp, sigmoid, softmax, a norm), comparisons, the biases of
-linear layers, residuals, and numbers that are only moved (an embedding, a selection).
+FLOPs are what the definition of a layer needs for one token of a sequence in the forward pass, and
+not what a chunk form, a kernel or a fallback computes: experts, hidden units and values that are
+not chosen cost nothing, also where all of them are the faster product; a projection of what is
+remembered was computed when it came; and what follows from the weights alone (keys of distances,
+the sum of the sub-keys of several heads) is shared by all tokens. `torch.utils.flop_counter` counts
+them in a step in plain PyTorch. A multiplication and an addition are one each, in matrix products
+and element-wise (a write to a fast weight memory is an outer product). Not counted: functions (exp,
+sigmoid, softmax, a norm), comparisons, the biases of linear layers, residuals, and numbers that are
+only moved (an embedding, a selection).
 """
 
 from __future__ import annotations
@@ -41,9 +45,8 @@ TOLERANCE = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Account:
-    """`flops` are those of one token in the forward pass, after `context_length` others, alone:
-    Transformer-XL projects all that it remembers for it. The state is that of one sequence, in
-    float32."""
+    """`flops` are those of one token in the forward pass, after `context_length` others. The state
+    is that of one sequence, in float32."""
 
     parameters: Mapping[str, int]  # that are trained, by part
     active_feed_forward: int  # feed-forward parameters that a token uses
@@ -74,14 +77,17 @@ def describe_model(
     model.requires_grad_(False)  # the counter follows gradients, and fails at a state of parameters
     blocks = [cast(Block, block) for block in model.blocks]
     feed_forwards = [block.feed_forward for block in blocks if isinstance(block, ResidualBlock)]
-    x = torch.empty(1, 1, settings.dim, device="meta")
+    one, two = (torch.empty(B, 1, settings.dim, device="meta") for B in (1, 2))
     with torch.inference_mode():
-        states = [_state_after(context_length, block.layer, x) for block in blocks]
+        states = [_state_after(context_length, block.layer, one) for block in blocks]
+        # A token is what a second sequence adds: what follows from the weights alone is in both.
         of_layers = sum(
-            _flops(block.layer, x, state) for block, state in zip(blocks, states, strict=True)
+            _flops(block.layer, two, _state_after(context_length, block.layer, two))
+            - _flops(block.layer, one, state)
+            for block, state in zip(blocks, states, strict=True)
         )
-        of_feed_forwards = sum(_flops(layer, x) for layer in feed_forwards)
-        of_output = _flops(F.linear, x, (model.output or model.embedding).weight)
+        of_feed_forwards = sum(_flops(layer, two) - _flops(layer, one) for layer in feed_forwards)
+        of_output = _flops(F.linear, one, (model.output or model.embedding).weight)
     parts = tree_leaves(states)
     return Account(
         parameters,
@@ -167,8 +173,8 @@ def _part(name: str) -> str:
 
 
 def _state_after(length: int, layer: SequenceLayer, x: Tensor) -> Any:
-    """The state after so many tokens like x `[1, 1, D]`; run through them only if it grows."""
-    state = layer.initial_state(1)
+    """The state after so many tokens like x `[B, 1, D]`; run through them only if it grows."""
+    state = layer.initial_state(len(x))
     if length == 0 or _shapes(layer(x, state)[1]) == _shapes(state):
         return state
     return layer(x.expand(-1, length, -1), state)[1]
@@ -216,9 +222,13 @@ FORMULAS: dict[Any, Callable[..., int]] = {
 """FLOPs of what torch does not count."""
 
 
-class _PlainAttention(TorchFunctionMode):
-    """Attention as its two matrix products: what it is made of depends on the device, and on the
-    meta device there is more. Only the shape of the result is right."""
+class _OneStep(TorchFunctionMode):
+    """What one token of each sequence needs; only the shapes of results are right.
+
+    Attention as its two matrix products: what it is made of depends on the device, and on the meta
+    device there is more. A linear map of everything seen so far, `[B, S, D]`, as that of the newest
+    input: the others were mapped when they came.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -226,12 +236,15 @@ class _PlainAttention(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             query, key, value, *_ = args
             return query @ key.mT @ value
+        if func is F.linear and args[0].dim() == 3:
+            seen, *rest = args
+            return func(seen[:, -1:], *rest).expand(-1, seen.shape[1], -1)
         return func(*args, **(kwargs or {}))
 
 
 def _flops(function: Callable[..., Any], *inputs: Any) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
-    with counter, _PlainAttention():
+    with counter, _OneStep():
         function(*inputs)
     return counter.get_total_flops()
 

@@ -23,8 +23,10 @@ def add_options(parser: Parser) -> None:
     """Which model, after how many tokens, what it should be as large as; every option of train."""
     parser.usage = "fastweights describe [CONFIG.yaml | RUN] [--match OTHER] [options]"
     parser.epilog = (
-        "FLOPs: multiplications and additions of one token in the forward pass, in matrix products "
-        "and element-wise; activation functions, norms, residuals and biases are not counted. "
+        "FLOPs: multiplications and additions that one token needs in the forward pass, in matrix "
+        "products and element-wise: with the experts, hidden units and values that are chosen "
+        "alone, and with what is remembered as it was computed when it came, whatever the code "
+        "does to be fast. Activation functions, norms, residuals and biases are not counted. "
         "The options of train are laid over the file."
     )
     parser.add_argument(
@@ -39,7 +41,7 @@ def add_options(parser: Parser) -> None:
         type=int,
         default=TOKENS_BEFORE,
         metavar="N",
-        help="earlier tokens of the sequence, where the state grows with them "
+        help="earlier tokens of the sequence, where state and FLOPs grow with them "
         f"(default: {TOKENS_BEFORE})",
     )
     parser.add_argument(

@@ -24,8 +24,12 @@ class TransformerXL(SequenceLayer):
     in the variant of Csordas, Irie, Schmidhuber (2023): the scale is learned, the two biases start
     at 0 and belong to this layer alone, and the projections have none. Those start as
     `torch.nn.Linear`, theirs from a normal distribution whose variance falls with the number of
-    layers. A query sees the whole memory and the inputs up to its own. Every call computes the keys
-    and values of the memory anew, so they follow the weights.
+    layers. A query sees the whole memory and the inputs up to its own.
+
+    Every call computes the keys and values of the whole memory anew, also to decode a single token.
+    Kept in the state, they would be those of older weights after a training step; and where a
+    training loop detaches the state, the projections would get no gradients from the memory, which
+    they do here as in the published code.
 
     A call over T steps equals calls over pieces of them as long as the memory has room for all the
     inputs before the last piece; a full memory forgets the oldest, so that a query sees back

@@ -13,10 +13,11 @@ def sparse_read(values: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
     An index that occurs twice counts twice. The rows are summed as they are read, so nothing of
     size `[..., K, D]` is stored; where K is more than an eighth of R, the weights are scattered
-    into `[..., R]` and multiplied by all of values instead.
+    into `[..., R]` and multiplied by all of values instead; on the meta device, where no product is
+    faster, never.
     """
     rows, count = len(values), index.shape[-1]
-    if count > DENSE_FRACTION * rows:
+    if count > DENSE_FRACTION * rows and not values.is_meta:
         spread = weight.new_zeros(*weight.shape[:-1], rows).scatter_add(-1, index, weight)
         return spread @ values.to(weight.dtype)
     y = embedding_bag(
