@@ -718,6 +718,42 @@ def test_recall_from_training_to_its_evaluation(call: Call, tmp_path: Path) -> N
     assert (run / "recall_curves.png").exists() and "recall_16_random" in page.out
 
 
+def test_text_from_training_to_its_report(call: Call, tmp_path: Path) -> None:
+    run, corpus = tmp_path / "run", tmp_path / "corpus"
+    corpus.mkdir()
+    for i in range(25):
+        (corpus / f"{i}.txt").write_text("abcd" * (10 + i), encoding="utf-8")
+    sizes = ["--text", corpus, "--context-length", "8", "--batch-size", "4", "--dim", "8"]
+    experts = ["num_experts=4", "expert_dim=8", "top_k=2", "expert_dropout=0.1"]
+    settings = ["--feed-forward", "sigma_moe", "--feed-forward-options", *experts]
+    settings += ["--max-steps", "4", "--evaluate-every", "2", "--num-threads", "1"]
+    trained = call("train", *sizes, *settings, "--out", run)
+    assert trained.status == 0, trained.err
+    assert "test " in trained.out and "bits per byte" in trained.out
+    result = json.loads((run / "result.json").read_text())
+    measured = json.loads(call("evaluate", run, "--json").out)
+    assert measured["step"] == result["selected_step"]
+    assert measured["splits"] == result["splits"]
+    shown = call("evaluate", run)
+    assert shown.status == 0, shown.err
+    bits = result["splits"]["test"]["bits_per_byte"]
+    assert any(f"{bits:.4f}" in line for line in shown.out.splitlines() if "test" in line)
+    for command, message in (
+        (["evaluate", run, "--length", "8"], f"--length: {run} is a text run, without strings"),
+        (["predict", run, "abcd"], f"{run}: holds a text run: it knows no strings"),
+    ):
+        refused = call(*command)
+        assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
+    page = call("report", run)
+    assert page.status == 0, page.err
+    assert "bits per byte" in page.out and (run / "report.md").exists()
+    assert {path.name for path in run.glob("*.png")} == {
+        "bits_per_byte.png",
+        "expert_load.png",
+        "expert_pairs.png",
+    }
+
+
 def test_the_memory_of_a_run_on_strings(call: Call, trained: Path, tmp_path: Path) -> None:
     picture = tmp_path / "memory.png"
     assert call("evaluate", trained, "--memory", picture, "--string", "0110").status == 0

@@ -111,11 +111,31 @@ def test_starts_with_the_published_distributions(generator, initialization, scal
     assert even == (initialization != "switch")
 
 
-def test_published_standard_deviations_of_wikitext_small(generator):
-    layer = MoE(412, 16, 128, 4, num_layers=16, generator=generator)
-    assert layer.up.std().item() == pytest.approx(0.01742, rel=0.01)
-    assert layer.down.std().item() == pytest.approx(0.00781, rel=0.01)
-    assert sum(part.numel() for part in layer.parameters()) == 16 * 412 * (2 * 128 + 1)
+@pytest.mark.parametrize(
+    ("dim", "num_experts", "num_layers", "up_std", "down_std", "standard_std"),
+    [
+        pytest.param(412, 16, 16, 0.01742, 0.00781, 0.03125, id="WT-S"),
+        pytest.param(412, 128, 16, 0.01742, 0.00276, 0.03125, id="WT-S*"),
+        pytest.param(1024, 32, 18, 0.01042, 0.00521, 0.02946, id="WT-B"),
+        pytest.param(512, 16, 12, 0.01804, 0.00902, 0.03608, id="E8"),
+    ],
+)
+def test_published_standard_deviations(
+    generator, dim, num_experts, num_layers, up_std, down_std, standard_std
+):
+    """A layer of each published model, and with "standard init": numbers of five decimals."""
+    for initialization, of_down in (("ff_dim", down_std), ("expert_dim", standard_std)):
+        layer = MoE(
+            dim,
+            num_experts,
+            initialization=initialization,
+            num_layers=num_layers,
+            generator=generator,
+        )
+        assert layer.up.std().item() == pytest.approx(up_std, rel=0.003)
+        assert layer.down.std().item() == pytest.approx(of_down, rel=0.003)
+        assert layer.router.weight.std().item() == pytest.approx(up_std, rel=0.003)
+        assert sum(part.numel() for part in layer.parameters()) == num_experts * dim * 257
 
 
 def test_same_generator_same_layer(make_generator):
