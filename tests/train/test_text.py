@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from fastweights.cli.train import split_scores
 from fastweights.tasks.text.corpus import load_corpus
-from fastweights.train import text as text_problem
+from fastweights.train import text_scores
 from fastweights.train.config import ConfigError, RunConfig, merge, parse_config
 from fastweights.train.loop import train
 from fastweights.train.text import TextProblem
@@ -50,7 +50,7 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.inputs: list[torch.Tensor] = []
 
-    def forward(self, inputs: torch.Tensor) -> Any:
+    def forward(self, inputs: torch.Tensor, state: Any = None) -> Any:
         from fastweights.models.sequence_model import SequenceOutput
 
         self.inputs.append(inputs)
@@ -73,7 +73,7 @@ def test_a_step_takes_the_next_segment_of_every_lane(corpus):
 
 
 def test_every_byte_counts_once(corpus, monkeypatch):
-    monkeypatch.setattr(text_problem, "TOKENS_A_PASS", 5 * LENGTH)  # a pass that is not full
+    monkeypatch.setattr(text_scores, "TOKENS_A_PASS", 5 * LENGTH)  # a pass that is not full
     found = problem(corpus)
     model = found.build_model().eval()
     text = found.held_out["test"].long()

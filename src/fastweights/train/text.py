@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,12 +13,12 @@ from fastweights.models.menu import build_model
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
 from fastweights.train.data import generator_for
-from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
+from fastweights.train.problem import Problem, Scores, TrainingLoss
 from fastweights.train.protocol import Protocol
+from fastweights.train.text_scores import segment_scores
 
 VALIDATION_BYTES = 2**18
 """That an evaluation during training looks at, from the beginning."""
-TOKENS_A_PASS = 2**14
 
 
 class TextProblem(Problem):
@@ -84,29 +83,8 @@ class TextProblem(Problem):
         """On all of `validation` and `test`."""
         return {"splits": {name: self._scores(model, text) for name, text in self.held_out.items()}}
 
-    @torch.inference_mode()
     def _scores(self, model: nn.Module, text: Tensor) -> Scores:
-        """nats_per_token, bits_per_byte (None where not finite) and num_tokens."""
-        length = self.task.context_length
-        count = (len(text) - 1) // length
-        starts = torch.arange(count) * length
-        segments = text[starts[:, None] + torch.arange(length + 1)]
-        was_training = model.training
-        model.eval()
-        nats = 0.0
-        for part in segments.split(max(1, TOKENS_A_PASS // length)):
-            part = self._on_device(part)
-            logits = model(part[:, :-1]).logits.float()
-            nats += F.cross_entropy(
-                logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum"
-            ).item()
-        model.train(was_training)
-        mean = nats / (count * length)
-        return {
-            "nats_per_token": finite_or_none(mean),
-            "bits_per_byte": finite_or_none(mean / math.log(2)),
-            "num_tokens": count * length,
-        }
+        return segment_scores(model, text, self.task.context_length, self.device)
 
     def _on_device(self, tokens: Tensor) -> Tensor:
         return tokens.to(self.device, torch.int64)
