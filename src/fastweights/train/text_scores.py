@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fastweights.ops.precision import widest_dtype
 from fastweights.tasks.text.corpus import lanes
 from fastweights.train.problem import Scores, finite_or_none
 
@@ -60,13 +58,10 @@ def carried_scores(
 
 
 def losses_of(model: nn.Module, segment: Tensor, state: Any) -> tuple[Tensor, Any]:
-    """Cross-entropy of every next token of `segment [B, T + 1]`, nats [B, T] in float32 at least,
-    and the state after it."""
-    output = model(segment[:, :-1], state)
-    logits = output.logits.to(widest_dtype(output.logits))
-    targets = segment[:, 1:]
-    losses = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-    return losses.view_as(targets), output.state
+    """Cross-entropy of every next token of `segment [B, T + 1]`, in nats [B, T], and the state
+    after it."""
+    output = model(segment[:, :-1], state, targets=segment[:, 1:])
+    return output.nats, output.state
 
 
 def scores_of(nats: float, num_tokens: int) -> Scores:
