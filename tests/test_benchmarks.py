@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from benchmarks import cpu_kernels, peers, retrieval
+from benchmarks import cpu_kernels, language_model_speed, peers, retrieval
 from benchmarks.candidates import CANDIDATES, CHUNK, HUGGING_FACE, OURS, SDPA, STEPS, Candidate
 from benchmarks.inputs import make_inputs
 from benchmarks.memory import MemoryMeter, NotMeasured
@@ -26,6 +26,7 @@ from benchmarks.timing import Contender, measure
 from benchmarks.training import BEFORE, MODELS, STEP, contender_name, served_by
 from fastweights.experiments import EXPERIMENTS
 from fastweights.models.associative_memory import AssociativeMemory
+from fastweights.models.menu import SEQUENCE_LAYERS
 from fastweights.train.retrieval import RetrievalProblem
 
 RESULTS = Path(__file__).parents[1] / "results" / "cpu-kernels"
@@ -323,3 +324,16 @@ def test_the_official_form_of_retrieval_computes_the_same(task: str, model: str)
         memory.__class__ = form
         losses.append(problem.training_loss(memory, 0).loss)
     torch.testing.assert_close(*losses)
+
+
+def test_training_speed_of_language_models(tmp_path: Path) -> None:
+    """Every layer at every context, beside softmax attention."""
+    assert language_model_speed.main(["--quick", "--out", str(tmp_path)]) == 0
+    measured = json.loads((tmp_path / "measurements.json").read_text())
+    assert list(measured["ms"]) == ["16", "32"]
+    for by_layer in measured["ms"].values():
+        assert list(by_layer) == list(SEQUENCE_LAYERS)
+        assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in by_layer.values())
+    page = (tmp_path / "report.md").read_text()
+    assert page.count("| delta_net |") == 2
+    assert page.count("| softmax_attention |") == 1

@@ -137,9 +137,14 @@ def evaluate_retrieval(run: LoadedModel) -> dict[str, dict[str, Any]]:
 
 
 def evaluate_again(run: LoadedModel) -> dict[str, Any]:
-    """What result.json says of the weights: `splits` and, of recall, `by_length`."""
+    """What result.json says of the weights: `splits` and, of recall, `by_length`.
+
+    Raises RunFolderError where the text is not the one that the run learned.
+    """
+    problem = load_problem(run.config, run.device)
+    problem.check(run.folder)
     with _autocast(run):
-        return load_problem(run.config, run.device).conclude(run.model, run.step)
+        return problem.conclude(run.model, run.step)
 
 
 def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:

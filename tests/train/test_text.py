@@ -1,21 +1,37 @@
 """A language-modelling run: its batches, what its evaluation counts, what it learns."""
 
+import json
 import math
+import signal
+import unittest.mock
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning_fabric import Fabric
 
 from fastweights.cli.train import split_scores
-from fastweights.tasks.text.corpus import load_corpus
-from fastweights.train import text as text_problem
+from fastweights.evaluate import evaluate_again, load_model
+from fastweights.models.menu import SEQUENCE_LAYERS
+from fastweights.models.sequence_model import SequenceLosses
+from fastweights.models.state import enter_segment, tensors_of
+from fastweights.tasks.text.corpus import lanes, load_corpus
+from fastweights.train import loop, text_scores
+from fastweights.train.activation_checkpointing import checkpoint_blocks
+from fastweights.train.checkpoint import Checkpoints
 from fastweights.train.config import ConfigError, RunConfig, merge, parse_config
+from fastweights.train.errors import RunFolderError, TrainingInterrupted
 from fastweights.train.loop import train
+from fastweights.train.optimizer import lr_at
+from fastweights.train.precision import precision_plugin
 from fastweights.train.text import TextProblem
+from fastweights.train.text_scores import carried_scores
 
 LENGTH, LANES = 8, 4
+CARRY = {"task": {"carry_state": True}}
+BF16 = {"precision": "bf16-mixed"}
 
 
 @pytest.fixture
@@ -43,6 +59,16 @@ def problem(corpus: Path, **values: Any) -> TextProblem:
     return TextProblem(config(corpus, **values).resolved(), torch.device("cpu"))
 
 
+def model_of(layer: str, **values: Any) -> dict[str, Any]:
+    """Two blocks, for weights that a carried state depends on through another block."""
+    heads = {} if "lstm" in layer else {"num_heads": 2}
+    return {"model": {"layer": layer, "layer_options": heads, "num_layers": 2, **values}}
+
+
+def gradients(loss: torch.Tensor, model: torch.nn.Module) -> list[torch.Tensor]:
+    return list(torch.autograd.grad(loss, list(model.parameters())))
+
+
 class Recorder(torch.nn.Module):
     """Keeps what it is asked; every byte is as likely."""
 
@@ -50,11 +76,10 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.inputs: list[torch.Tensor] = []
 
-    def forward(self, inputs: torch.Tensor) -> Any:
-        from fastweights.models.sequence_model import SequenceOutput
-
+    def forward(self, inputs: torch.Tensor, state: Any, targets: torch.Tensor) -> SequenceLosses:
         self.inputs.append(inputs)
-        return SequenceOutput(torch.zeros(*inputs.shape, 256), (), torch.zeros(()))
+        nats = torch.full(targets.shape, math.log(256))
+        return SequenceLosses(nats, (), torch.zeros(()))
 
 
 def test_a_step_takes_the_next_segment_of_every_lane(corpus):
@@ -64,16 +89,16 @@ def test_a_step_takes_the_next_segment_of_every_lane(corpus):
     model = Recorder()
     for step in range(found.segments + 1):
         found.training_loss(model, step)
-    lanes = torch.cat(model.inputs[:-1], 1)
-    want = torch.stack([tokens[i * size : i * size + lanes.shape[1]] for i in range(LANES)])
-    assert torch.equal(lanes, want.long())
-    assert lanes.shape[1] + LENGTH >= size - 1
+    read = torch.cat(model.inputs[:-1], 1)
+    want = torch.stack([tokens[i * size : i * size + read.shape[1]] for i in range(LANES)])
+    assert torch.equal(read, want.long())
+    assert read.shape[1] + LENGTH >= size - 1
     assert torch.equal(model.inputs[-1], model.inputs[0])
     assert found.epoch(found.segments) == 1
 
 
 def test_every_byte_counts_once(corpus, monkeypatch):
-    monkeypatch.setattr(text_problem, "TOKENS_A_PASS", 5 * LENGTH)  # a pass that is not full
+    monkeypatch.setattr(text_scores, "TOKENS_A_PASS", 5 * LENGTH)  # a pass that is not full
     found = problem(corpus)
     model = found.build_model().eval()
     text = found.held_out["test"].long()
@@ -116,3 +141,258 @@ def test_text_that_cannot_be_used(corpus, values, message):
 def test_protocol_published(corpus):
     with pytest.raises(ConfigError, match="task text knows 'strict' alone, got 'published'"):
         config(corpus, protocol="published")
+
+
+# --- a state that is carried on ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("convolution_size", [None, 3])
+@pytest.mark.parametrize("layer", SEQUENCE_LAYERS)
+def test_carried_segments_equal_one_long_pass(corpus, layer, convolution_size):
+    """Loss by loss while the weights stay; each tensor of the state has one row a sequence, and the
+    next epoch begins in the empty state."""
+    chosen = model_of(layer, convolution_size=convolution_size)
+    found = problem(corpus, **CARRY, **chosen)
+    model = found.build_model().double()
+    steps = min(5, found.segments)
+    losses = [found.training_loss(model, step).loss for step in range(steps)]
+    inputs = found.lanes[:, : steps * LENGTH + 1].long()
+    nats = model.losses(inputs[:, :-1], inputs[:, 1:]).nats
+    torch.testing.assert_close(torch.stack(losses), nats.unflatten(1, (steps, -1)).mean((0, 2)))
+    assert {len(tensor) for tensor in tensors_of(found.carried[0])} == {LANES}
+    again = found.training_loss(model, found.segments).loss
+    torch.testing.assert_close(again, losses[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("layer", SEQUENCE_LAYERS)
+def test_gradients_stop_where_a_segment_begins(corpus, layer):
+    """Every weight gets those of its segment, also the ones that a state starts from."""
+    found = problem(corpus, **CARRY, **model_of(layer))
+    model = found.build_model().double()
+    found.training_loss(model, 0)
+    state = enter_segment(found.carried[0], model.initial_state(LANES))
+    segment = found.lanes[:, LENGTH : 2 * LENGTH + 1].long()
+    want = gradients(model.losses(segment[:, :-1], segment[:, 1:], state).nats.mean(), model)
+    got = gradients(found.training_loss(model, 1).loss, model)
+    torch.testing.assert_close(got, want)
+    assert not any(tensor.requires_grad for tensor in tensors_of(found.carried[0]))
+
+
+def test_a_carried_change_moves_with_the_weights_that_it_changes(corpus):
+    """Of the self-referential weight matrix: new weights, the same change."""
+    found = problem(corpus, **CARRY, **model_of("srwm"))
+    model = found.build_model().double()
+    found.training_loss(model, 0)
+    before = enter_segment(found.carried[0], model.initial_state(LANES))
+    with torch.no_grad():
+        model.get_parameter("blocks.0.layer.key").add_(1)
+    after = enter_segment(found.carried[0], model.initial_state(LANES))
+    torch.testing.assert_close(after[0].key, before[0].key + 1)
+    torch.testing.assert_close(after[1].key, before[1].key, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("num_lanes", [1, 3])
+def test_scores_of_carried_lanes_are_those_of_one_long_pass(corpus, num_lanes):
+    found = problem(corpus)
+    model = found.build_model().double()
+    tokens = found.held_out["test"]
+    scores = carried_scores(model, tokens, LENGTH, num_lanes, "cpu")
+    text = lanes(tokens, num_lanes).long()
+    nats = model.losses(text[:, :-1], text[:, 1:]).nats
+    assert scores["num_tokens"] == nats.numel()
+    assert scores["nats_per_token"] == pytest.approx(nats.mean().item())
+    few = carried_scores(Recorder(), tokens, len(tokens) // 2, 4, "cpu")
+    assert few["num_tokens"] == len(tokens) - 1  # one lane: two would be too short
+    assert few["bits_per_byte"] == pytest.approx(8)
+
+
+RESUMED: dict[str, dict[str, Any]] = {
+    "segments": {},
+    "carried": CARRY,
+    "parts": {**CARRY, "training": {"accumulate": 2}},
+    "weights that change": {**CARRY, **model_of("srwm")},
+    "a growing memory": {**CARRY, **model_of("transformer_xl")},
+    "behind a convolution": {**CARRY, **BF16, **model_of("lstm", convolution_size=3)},
+}
+
+
+@pytest.mark.parametrize("values", RESUMED.values(), ids=RESUMED)
+def test_resumed_in_the_middle_of_an_epoch(corpus, tmp_path, monkeypatch, values):
+    training = {"max_steps": 12, "evaluate_every": 6, "checkpoint_every": 5}
+    short = merge(values, {"model": {"dropout": 0.2, "num_layers": 1}, "training": training})
+    run = config(corpus, **short)
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    want = train(run, whole, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "lr_at", interrupting_at(8))
+        with pytest.raises(TrainingInterrupted, match="stopped at step 9"):
+            train(run, pieces, progress=False)
+    got = train(run, pieces, resume=True, progress=False)
+    assert got["splits"] == want["splits"]
+    a, b = (Checkpoints(folder).load("last") for folder in (whole, pieces))
+    torch.testing.assert_close(b.model, a.model, rtol=0, atol=0)
+    kept = [one.training_state["problem"].get("carried", []) for one in (a, b)]
+    torch.testing.assert_close(kept[1], kept[0], rtol=0, atol=0)
+    assert bool(kept[0]) == run.task.carry_state
+
+
+def interrupting_at(step: int) -> Any:
+    def lr(at: int, training: Any) -> float:
+        if at == step:
+            signal.raise_signal(signal.SIGINT)
+        return lr_at(at, training)
+
+    return lr
+
+
+# --- what saves memory, and precision ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+def test_a_step_in_parts_is_the_step(corpus, carry_state):
+    """Loss, gradients and the state that is carried on."""
+    task = {"task": {"carry_state": carry_state}}
+    whole = problem(corpus, **task)
+    parts = problem(corpus, **task, training={"accumulate": 2})
+    model = whole.build_model().double()
+    for step in range(3):
+        want = whole.training_loss(model, step)
+        losses = list(parts.training_losses(model, step))
+        assert sum(part.num_tokens for part in losses) == want.num_tokens
+        mean = torch.stack([part.loss for part in losses]).mean()
+        torch.testing.assert_close(mean, want.loss)
+        torch.testing.assert_close(gradients(mean, model), gradients(want.loss, model))
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict())
+    assert bool(parts.state_dict()) == carry_state
+
+
+def test_accumulated_training_is_the_training(corpus, tmp_path):
+    values = {"precision": "64-true", "training": {"max_steps": 20, "warmup_steps": 5}}
+    want = train(config(corpus, **values), tmp_path / "whole", progress=False)
+    values = merge(values, {"training": {"accumulate": 4}})
+    got = train(config(corpus, **values), tmp_path / "parts", progress=False)
+    for split, scores in want["splits"].items():
+        assert got["splits"][split] == pytest.approx(scores, rel=1e-6)
+
+
+@pytest.mark.parametrize("layer", SEQUENCE_LAYERS)
+def test_blocks_computed_twice_give_the_same(corpus, layer):
+    """Loss, gradients and dropout, with a state of its own; the names of the weights, too."""
+    experts = {"feed_forward": "noisy_top_k", "feed_forward_options": {"num_experts": 4}}
+    chosen = model_of(layer, dropout=0.3, block="pre_norm", ff_dim=None, **experts)
+    found = problem(corpus, **CARRY, **chosen)
+    plain, twice = found.build_model(), found.build_model()
+    checkpoint_blocks(twice)
+    assert list(twice.state_dict()) == list(plain.state_dict())
+    steps = []
+    for model in (plain, twice):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            found.training_loss(model, 0)
+            loss, penalty, _ = found.training_loss(model, 1)
+            drawn = torch.get_rng_state()
+            steps.append((loss, drawn, gradients(loss + penalty, model)))
+    torch.testing.assert_close(steps[1], steps[0], rtol=0, atol=0)
+
+
+def test_what_the_backward_pass_keeps_is_less(corpus):
+    found = problem(corpus, model={"num_layers": 4})
+    models = found.build_model(), found.build_model()
+    checkpoint_blocks(models[1])
+    kept = []
+    for model in models:
+        saved: list[torch.Tensor] = []
+
+        def keep(x: torch.Tensor, saved: list[torch.Tensor] = saved) -> torch.Tensor:
+            saved.append(x)
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            found.training_loss(model, 0)
+        kept.append(sum(x.numel() for x in saved))
+    assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.parametrize("layer", SEQUENCE_LAYERS)
+def test_bfloat16_where_it_does_no_harm(corpus, tmp_path, layer):
+    """A run with carried state: the loss and every memory are in float32, and stay near those of
+    float32."""
+    training = {"max_steps": 4, "evaluate_every": 4, "lr": 1e-3}
+    values = {**CARRY, **model_of(layer, num_layers=1), "training": training}
+    results = {}
+    for precision in ("32-true", "bf16-mixed"):
+        run = tmp_path / precision
+        results[precision] = train(
+            config(corpus, **values, precision=precision), run, progress=False
+        )
+        state = Checkpoints(run).load("last").training_state["problem"]["carried"]
+        assert {tensor.dtype for tensor in state} == {torch.float32}
+    want, got = (result["splits"]["test"]["nats_per_token"] for result in results.values())
+    assert got == pytest.approx(want, rel=0.03)
+    assert got != want
+
+
+def test_a_memory_is_not_rounded_between_segments(corpus):
+    """To bfloat16, or from float64 to float32, as Lightning would."""
+    found = problem(corpus, **CARRY)
+    for precision, dtype in (("bf16-mixed", torch.float32), ("64-true", torch.float64)):
+        fabric = Fabric(accelerator="cpu", devices=1, plugins=precision_plugin(precision, "cpu"))
+        model = fabric.setup(found.build_model())
+        loss = found.training_loss(model, 0).loss
+        (state,) = found.carried[0]
+        assert (loss.dtype, state.memory.dtype) == (dtype, dtype)
+        assert not torch.equal(state.memory, state.memory.bfloat16().to(dtype))
+        inputs = found.lanes[:, :LENGTH].long()
+        with unittest.mock.patch.object(
+            model.blocks[0], "forward", wraps=model.blocks[0].forward
+        ) as block:
+            model(inputs, (state,))
+        assert torch.equal(block.call_args.args[1].memory, state.memory)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"training": {"accumulate": 3}}, "accumulate: must divide the batch_size 4, got 3"),
+        (
+            {"task": {"kind": "regex", "pattern": "a*"}, "training": {"accumulate": 2}},
+            "accumulate: task regex knows 1 alone, got 2",
+        ),
+        (
+            {
+                "task": {"kind": "retrieval", "num_keys": 4},
+                "model": {"kind": "associative_memory"},
+                "training": {"activation_checkpointing": True},
+            },
+            "activation_checkpointing: a model associative_memory has no blocks",
+        ),
+    ],
+)
+def test_what_saves_no_memory(corpus, values, message):
+    with pytest.raises(ConfigError, match=f"^training.{message}$"):
+        config(corpus, **values)
+
+
+# --- the text of a run ---------------------------------------------------------------------------
+
+
+def test_a_run_knows_its_text(corpus, tmp_path):
+    run = tmp_path / "run"
+    values = {"training": {"max_steps": 2, "evaluate_every": 2}}
+    result = train(config(corpus, **values), run, progress=False)
+    there = json.loads((run / "corpus.json").read_text())
+    known = load_corpus(str(corpus))
+    assert there == {
+        "source": str(corpus),
+        "checksum": known.checksum,
+        "tokens": {split: len(tokens) for split, tokens in known.splits.items()},
+    }
+    loaded = load_model(run, device="cpu")
+    assert evaluate_again(loaded)["splits"] == result["splits"]
+    (corpus / "0.txt").write_text("another text")
+    message = f"{corpus}: not the text that the run {run} learned: checksum "
+    with pytest.raises(RunFolderError, match=message):
+        evaluate_again(loaded)
+    (run / "corpus.json").write_text("[]")
+    with pytest.raises(RunFolderError, match="damaged: no checksum"):
+        evaluate_again(loaded)

@@ -26,6 +26,7 @@ TASK_KINDS = {
     "test_lengths": "recall",
     "text": "text",
     "context_length": "text",
+    "carry_state": "text",
 }
 """The fields of a task that say by themselves which kind of task it is."""
 

@@ -267,6 +267,11 @@ class TextTask(Frozen):
         "library (default: python_stdlib)",
     )
     context_length: int = Field(default=256, gt=0, description="bytes that a model sees at once")
+    carry_state: bool = Field(
+        default=False,
+        description="the state at the end of a segment is where the next one of the lane begins; "
+        "gradients stop there",
+    )
 
 
 Task = Annotated[
@@ -398,6 +403,16 @@ class TrainingConfig(Frozen):
         description="sequences a step; recall: of the shortest length, of the others as many "
         "tokens (default: 64)",
     )
+    accumulate: int = Field(
+        default=1,
+        gt=0,
+        description="text: parts of a batch that are computed one after the other, to save memory; "
+        "experts are balanced within a part",
+    )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="compute every block again in the backward pass, to save memory",
+    )
     max_steps: int | None = Field(
         default=None,
         gt=0,
@@ -503,6 +518,7 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"protocol: task {self.task.kind} knows 'strict' alone, got 'published'"
             )
+        self._check_memory_savers()
         if self.training.lr_decay == "cosine" and self.resolved().training.max_steps is None:
             raise ValueError("training.lr_decay: 'cosine' needs max_steps")
         variant = getattr(self.task, "variant", None)
@@ -513,6 +529,21 @@ class RunConfig(Frozen):
                 "use variant 'strict' or protocol 'published'"
             )
         return self
+
+    def _check_memory_savers(self) -> None:
+        parts, batch_size = self.training.accumulate, self.training.batch_size
+        if parts > 1 and self.task.kind != "text":
+            raise ValueError(
+                f"training.accumulate: task {self.task.kind} knows 1 alone, got {parts}"
+            )
+        if batch_size % parts:
+            raise ValueError(
+                f"training.accumulate: must divide the batch_size {batch_size}, got {parts}"
+            )
+        if self.training.activation_checkpointing and self.model.kind != "sequence":
+            raise ValueError(
+                f"training.activation_checkpointing: a model {self.model.kind} has no blocks"
+            )
 
     def resolved(self) -> RunConfig:
         """The same run with every default that depends on the protocol spelled out."""

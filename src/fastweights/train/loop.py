@@ -1,7 +1,8 @@
 """One training run: data keyed by step, Lightning Fabric, a run folder that can be resumed.
 
 Interrupted and resumed equals uninterrupted, bit for bit on CPU: weights, optimizer, metrics (but
-the times). A step's batch follows from its number; dropout's generator state is in the checkpoint.
+the times). A step's batch follows from its number; dropout's generator state is in the checkpoint,
+and so is the model's state where a task carries it from step to step.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import nn
 
 from fastweights.atomic import write_json
+from fastweights.train.activation_checkpointing import checkpoint_blocks
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import RunConfig, save_config
 from fastweights.train.environment import find_device, write_environment
@@ -140,6 +142,8 @@ class _Run:
         self.protocol = problem.protocol
         self.fabric = _fabric(config, device)
         self.raw_model = model
+        if config.training.activation_checkpointing:
+            checkpoint_blocks(model)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.raw_optimizer = build_optimizer(self.trainable, config.training)
         self.model, self.optimizer = self.fabric.setup(model, self.raw_optimizer)
@@ -196,11 +200,15 @@ class _Run:
         """One optimizer step; returns the number of counted tokens."""
         state, training = self.state, self.config.training
         set_lr(self.raw_optimizer, lr_at(state.step, training))
-        loss, penalty, num_tokens = self.problem.training_loss(self.model, state.step)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NonFiniteLossError(f"the loss is {value} at step {state.step + 1}{self._kept()}")
-        self.fabric.backward(loss + penalty)
+        value, num_tokens = 0.0, 0
+        for loss, penalty, tokens in self.problem.training_losses(self.model, state.step):
+            value += loss.item() / training.accumulate
+            if not math.isfinite(value):
+                raise NonFiniteLossError(
+                    f"the loss is {value} at step {state.step + 1}{self._kept()}"
+                )
+            self.fabric.backward((loss + penalty) / training.accumulate)
+            num_tokens += tokens
         if training.clip_norm is not None:
             try:
                 self.fabric.clip_gradients(self.model, self.optimizer, max_norm=training.clip_norm)
@@ -288,6 +296,7 @@ class _Run:
             "generators": generators,
             "config": json.dumps(self.config.model_dump(mode="json")),
             "training_data": self.problem.checksum,
+            "problem": self.problem.state_dict(),
         }
         self.metrics.sync()
         self.checkpoints.save(
@@ -303,6 +312,7 @@ class _Run:
             )
         self.raw_model.load_state_dict(checkpoint.model)
         self.raw_optimizer.load_state_dict(saved["optimizer"])
+        self.problem.load_state_dict(saved.get("problem", {}), self.raw_model)
         self.state = RunState.from_dict(saved["run"])
         torch.set_rng_state(saved["generators"]["cpu"].clone())
         if self.device.type == "cuda" and "cuda" in saved["generators"]:
@@ -317,5 +327,8 @@ class _Run:
 def _fabric(config: RunConfig, device: torch.device) -> Fabric:
     from lightning_fabric import Fabric  # takes longer than torch: not before a mistake is told
 
+    from fastweights.train.precision import precision_plugin
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator=device.type, devices=1, precision=config.precision)
+    plugin = precision_plugin(config.precision, device.type)
+    return Fabric(accelerator=device.type, devices=1, plugins=plugin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +27,7 @@ class TrainingLoss(NamedTuple):
 
 class Problem(ABC):
     """A task with the model that learns it. What is random follows from the run's seed and the
-    step, so a resumed run needs no other state.
+    step, so a resumed run needs no other state, or that of `state_dict`.
 
     Attributes:
         loss_name: of the loss, with its unit, in the metrics.
@@ -49,6 +49,11 @@ class Problem(ABC):
     def training_loss(self, model: nn.Module, step: int) -> TrainingLoss:
         """The loss of the batch of step 0, 1, ..."""
 
+    def training_losses(self, model: nn.Module, step: int) -> Iterator[TrainingLoss]:
+        """The losses of the `training.accumulate` parts of the batch of step 0, 1, ..., which count
+        the same; each is computed when it is asked for."""
+        yield self.training_loss(model, step)
+
     @abstractmethod
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
         """Scores by split, those that the protocol looks at after a step."""
@@ -59,6 +64,16 @@ class Problem(ABC):
 
     def describe(self, run_folder: Path) -> None:  # noqa: B027
         """Write beside the configuration what one needs to read the run, if anything."""
+
+    def check(self, run_folder: Path) -> None:  # noqa: B027
+        """Raise RunFolderError where the data are not those that the run learned."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step needs beside the weights, for a checkpoint: tensors in lists."""
+        return {}
+
+    def load_state_dict(self, values: Mapping[str, Any], model: nn.Module) -> None:  # noqa: B027
+        """Go on from what `state_dict` returned."""
 
     def epoch(self, step: int) -> float | None:
         """Passes over the training data after a step."""

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastweights.models.menu import build_model
+from fastweights.models.sequence_model import SequenceModel
+from fastweights.models.state import enter_segment, leave_segment, tensors_of, with_tensors
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
+from fastweights.train.corpus_file import check_corpus, write_corpus
 from fastweights.train.data import generator_for
-from fastweights.train.evaluation_mode import evaluation_mode
-from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
+from fastweights.train.problem import Problem, Scores, TrainingLoss
 from fastweights.train.protocol import Protocol
+from fastweights.train.text_scores import carried_scores, segment_scores
 
 VALIDATION_BYTES = 2**18
 """That an evaluation during training looks at, from the beginning."""
-TOKENS_A_PASS = 2**14
 
 
 class TextProblem(Problem):
-    """Cross-entropy of every next byte, in segments of `context_length` bytes that know nothing of
-    each other.
+    """Cross-entropy of every next byte, in segments of `context_length` bytes.
 
     The training text is cut into one lane for each sequence of the batch; a step takes the next
-    segment of every lane. Validation and test are cut into segments in the same way; what does not
-    fill a last segment is left out. The weights of the lowest loss on (the beginning of) the
-    validation text are selected.
+    segment of every lane. With `carry_state` a segment begins in the state in which the one before
+    it ended (see `models.state.leave_segment`), without gradients through it, and an epoch begins
+    in the empty state; otherwise segments know nothing of each other. Validation and test are read
+    in the same way: in segments, or in as many lanes as a batch has. The weights of the lowest loss
+    on (the beginning of) the validation text are selected.
 
     Raises ConfigError where the text cannot be read or is too short.
     """
@@ -41,7 +43,7 @@ class TextProblem(Problem):
         assert isinstance(config.task, TextTask)
         self.config, self.task, self.device = config, config.task, device
         try:
-            corpus = load_corpus(self.task.text)
+            self.corpus = corpus = load_corpus(self.task.text)
         except ValueError as error:
             raise ConfigError([str(error)]) from None
         self.lanes = lanes(corpus.splits["train"], config.training.batch_size)
@@ -61,6 +63,8 @@ class TextProblem(Problem):
         self.checksum = corpus.checksum
         self.vocab_size = corpus.tokenizer.vocab_size
         self.protocol = Protocol(config, self.segments, self.loss_name, accuracy_name=None)
+        self.parts = self.lanes.chunk(config.training.accumulate)
+        self.carried: list[Any] = [None] * len(self.parts)
 
     def build_model(self) -> nn.Module:
         """Tokens of the corpus in, scores for the next one out."""
@@ -68,14 +72,49 @@ class TextProblem(Problem):
         generator = generator_for(self.config.seed, "model")
         return build_model(self.config.model, self.vocab_size, self.vocab_size, generator)
 
-    def training_loss(self, model: nn.Module, step: int) -> TrainingLoss:
-        """Mean over all bytes of a segment of every lane."""
+    def describe(self, run_folder: Path) -> None:
+        """corpus.json."""
+        write_corpus(self.task.text, self.corpus, run_folder)
+
+    def check(self, run_folder: Path) -> None:
+        """The text is the one of corpus.json."""
+        check_corpus(self.task.text, self.corpus, run_folder)
+
+    def training_loss(self, model: nn.Module, step: int, part: int = 0) -> TrainingLoss:
+        """Mean over all bytes of a segment of every lane of a part."""
         length = self.task.context_length
         start = step % self.segments * length
-        segment = self._on_device(self.lanes[:, start : start + length + 1])
-        output = model(segment[:, :-1])
-        loss = F.cross_entropy(output.logits.flatten(0, 1), segment[:, 1:].flatten())
-        return TrainingLoss(loss, output.balance_loss, segment[:, 1:].numel())
+        segment = self._on_device(self.parts[part][:, start : start + length + 1])
+        if not self.task.carry_state:
+            output = model(segment[:, :-1], None, targets=segment[:, 1:])
+        else:
+            initial = cast(SequenceModel, model).initial_state(len(segment))
+            state = enter_segment(self.carried[part], initial) if start else initial
+            output = model(segment[:, :-1], state, targets=segment[:, 1:])
+            self.carried[part] = leave_segment(output.state, initial)
+        return TrainingLoss(output.nats.mean(), output.balance_loss, output.nats.numel())
+
+    def training_losses(self, model: nn.Module, step: int) -> Iterator[TrainingLoss]:
+        """Part by part: some of the lanes."""
+        for part in range(len(self.parts)):
+            yield self.training_loss(model, step, part)
+
+    def state_dict(self) -> dict[str, Any]:
+        """`carried`: the tensors of the state in which the next segment begins, all lanes."""
+        if self.carried[0] is None:
+            return {}
+        parts = zip(*map(tensors_of, self.carried), strict=True)
+        return {"carried": [torch.cat(tensors).cpu() for tensors in parts]}
+
+    def load_state_dict(self, values: Mapping[str, Any], model: nn.Module) -> None:
+        """The state is built as that of `model` is."""
+        if "carried" not in values:
+            return
+        assert isinstance(model, SequenceModel)
+        like = model.initial_state(1)
+        count = len(self.parts)
+        parts = zip(*(x.to(self.device).chunk(count) for x in values["carried"]), strict=True)
+        self.carried = [with_tensors(like, tensors) for tensors in parts]
 
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
         """On the beginning of `validation`."""
@@ -85,25 +124,12 @@ class TextProblem(Problem):
         """On all of `validation` and `test`."""
         return {"splits": {name: self._scores(model, text) for name, text in self.held_out.items()}}
 
-    @torch.inference_mode()
     def _scores(self, model: nn.Module, text: Tensor) -> Scores:
-        """nats_per_token, bits_per_byte (None where not finite) and num_tokens."""
         length = self.task.context_length
-        count = (len(text) - 1) // length
-        starts = torch.arange(count) * length
-        segments = text[starts[:, None] + torch.arange(length + 1)]
-        nats = 0.0
-        with evaluation_mode(model):
-            for part in segments.split(max(1, TOKENS_A_PASS // length)):
-                part = self._on_device(part)
-                logits = model(part[:, :-1]).logits.float().flatten(0, 1)
-                nats += F.cross_entropy(logits, part[:, 1:].flatten(), reduction="sum").item()
-        mean = nats / (count * length)
-        return {
-            "nats_per_token": finite_or_none(mean),
-            "bits_per_byte": finite_or_none(mean / math.log(2)),
-            "num_tokens": count * length,
-        }
+        if self.task.carry_state:
+            num_lanes = self.config.training.batch_size
+            return carried_scores(model, text, length, num_lanes, self.device)
+        return segment_scores(model, text, length, self.device)
 
     def _on_device(self, tokens: Tensor) -> Tensor:
         return tokens.to(self.device, torch.int64)

@@ -104,10 +104,11 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
 def _differentiate(
     ctx: Any, dy: Tensor | None, d_last: Tensor | None, d_error: None
 ) -> tuple[Any, ...]:
-    *_, last, error = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once, as activation checkpointing wants it
+    *_, last, error = saved
     dy = torch.zeros_like(error) if dy is None else dy
     d_last = torch.zeros_like(last) if d_last is None else d_last
-    return *_backward(*ctx.saved_tensors, dy, d_last, ctx.lanes), None, None
+    return *_backward(*saved, dy, d_last, ctx.lanes), None, None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)

@@ -150,10 +150,11 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
 def _differentiate(
     ctx: Any, dy: Tensor | None, d_last: Tensor | None, d_kept: None
 ) -> tuple[Any, ...]:
-    *_, y, last, _ = ctx.saved_tensors
+    saved = ctx.saved_tensors  # once, as activation checkpointing wants it
+    *_, y, last, _ = saved
     dy = torch.zeros_like(y) if dy is None else dy
     d_last = torch.zeros_like(last) if d_last is None else d_last
-    d_inputs, *others = _backward(*ctx.saved_tensors, dy, d_last)
+    d_inputs, *others = _backward(*saved, dy, d_last)
     D = y.shape[-1]
     dq, dk, dv, d_logit = d_inputs.split([D, D, D, 1], -1)
     return dq, dk, dv, d_logit.squeeze(-1), *others, None

@@ -122,12 +122,13 @@ def _save(ctx: Any, inputs: Any, output: Any) -> None:
 
 
 def _differentiate(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-    *results, _ = ctx.saved_tensors  # x, which has the shape of y, and the last weights
+    saved = ctx.saved_tensors  # once, as activation checkpointing wants it
+    *results, _ = saved  # x, which has the shape of y, and the last weights
     given = [
         torch.zeros_like(x) if gradient is None else gradient
         for x, gradient in zip(results, gradients[:-1], strict=True)
     ]
-    return *_backward(*ctx.saved_tensors, *given), None
+    return *_backward(*saved, *given), None
 
 
 _forward.register_autograd(_differentiate, setup_context=_save)
