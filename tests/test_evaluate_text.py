@@ -114,8 +114,31 @@ def test_what_does_not_fit_is_told_in_one_line(run, evaluate, options, message):
     assert message in err
 
 
-def test_a_layer_without_a_memory_of_inputs(tmp_path, evaluate):
-    run = trained(tmp_path, "delta_net")
-    status, _, err = evaluate(run, "--window", "carried", "--memory-length", "8")
-    assert status == 2
-    assert "memory_length: layer delta_net keeps none of its inputs: its memory has one size" in err
+@pytest.mark.parametrize(
+    ("layer", "options", "message"),
+    [
+        (
+            "delta_net",
+            ["--memory-length", "8"],
+            "memory_length: layer delta_net keeps none of its inputs: its memory has one size",
+        ),
+        (
+            "softmax_attention",
+            [],
+            "window carried needs a memory_length: softmax_attention keeps every input of the text",
+        ),
+    ],
+)
+def test_layers_and_their_memory(tmp_path, evaluate, layer, options, message):
+    status, _, err = evaluate(trained(tmp_path, layer), "--window", "carried", *options)
+    assert status == 2 and message in err
+
+
+def test_a_memory_of_chosen_length(tmp_path, evaluate):
+    """A longer one sees more."""
+    run = trained(tmp_path, "softmax_attention")
+    found = [
+        json.loads(evaluate(run, "--window", "carried", "--memory-length", n, "--json")[1])
+        for n in (0, 8, 9999)
+    ]
+    assert len({each["splits"]["test"]["nats_per_token"] for each in found}) == 3

@@ -186,6 +186,8 @@ def evaluate_text(
                 f"memory_length has no meaning for window {chosen.window}: no state is carried"
             )
         _set_memory_length(run, memory_length)
+    elif chosen.window == "carried" and chosen != problem.reading:
+        _check_memory_ends(run)
     with _autocast(run):
         for split in splits:
             hear = progress and partial(progress, split)
@@ -229,8 +231,7 @@ def _config_of(run_folder: Path) -> RunConfig:
 def _set_memory_length(run: LoadedModel, memory_length: int) -> None:
     if memory_length < 0:
         raise ValueError(f"memory_length must be >= 0, got {memory_length}")
-    kinds = (SoftmaxAttention, TransformerXL)
-    layers = [module for module in run.model.modules() if isinstance(module, kinds)]
+    layers = _layers_with_memory_length(run)
     if not layers:
         assert isinstance(run.config.model, SequenceModelConfig)
         raise ValueError(
@@ -239,6 +240,19 @@ def _set_memory_length(run: LoadedModel, memory_length: int) -> None:
         )
     for layer in layers:
         layer.memory_length = memory_length
+
+
+def _check_memory_ends(run: LoadedModel) -> None:
+    """Raises ValueError for a state that grows to the length of the text."""
+    if any(layer.memory_length is None for layer in _layers_with_memory_length(run)):
+        raise ValueError(
+            "window carried needs a memory_length: softmax_attention keeps every input of the text"
+        )
+
+
+def _layers_with_memory_length(run: LoadedModel) -> list[SoftmaxAttention | TransformerXL]:
+    kinds = (SoftmaxAttention, TransformerXL)
+    return [module for module in run.model.modules() if isinstance(module, kinds)]
 
 
 def _with_weights(

@@ -15,8 +15,9 @@ POSITIONS = "loss_by_position.png"
 _CAPTIONS = {
     BITS: "Bits per byte of (the beginning of) the validation text during training: seeds thin, "
     "their mean bold.",
-    POSITIONS: "Bits per byte by position in the windows: seeds thin, their mean bold, around it "
-    "the standard error over the windows. What was learned with is shaded.",
+    POSITIONS: "Bits per byte by position in the windows, each point a mean from the point before "
+    "on: seeds thin, their mean bold, around it the standard error over the windows. The training "
+    "context is shaded.",
     LOAD: "Load of the experts of a layer in the last evaluation, the busiest first, as a multiple "
     "of an even load (dotted); one line for each layer and seed.",
     TOGETHER: "How often two experts are chosen by the same token, as a multiple of what "
