@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from torch import nn
 
+from fastweights.layers.softmax_attention import SoftmaxAttention
+from fastweights.layers.transformer_xl import TransformerXL
 from fastweights.memory_map import MemoryMap, map_of_model, map_of_pairs
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
@@ -33,6 +36,7 @@ from fastweights.train.environment import find_device
 from fastweights.train.problems import load_problem
 from fastweights.train.retrieval import RetrievalProblem
 from fastweights.train.task_file import check_files, own_automaton, read_task
+from fastweights.train.text import TextProblem
 
 CheckpointName = Literal["best", "last"]
 TEST_SPLITS = ("validation", "bin0", "bin1")
@@ -147,6 +151,53 @@ def evaluate_again(run: LoadedModel) -> dict[str, Any]:
         return problem.conclude(run.model, run.step)
 
 
+def evaluate_text(
+    run: LoadedModel,
+    reading: Mapping[str, Any] | None = None,
+    *,
+    splits: Sequence[str] = ("validation", "test"),
+    memory_length: int | None = None,
+    times_context: int | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> dict[str, Any]:
+    """`reading`, `splits` and `by_position`, as result.json has them, of a text run.
+
+    Args:
+        run: its model stays with the `memory_length`.
+        reading: what differs from the run's own `train.text_scores.Reading`, by name.
+        splits: the texts to read.
+        memory_length: of the layers that keep their last inputs (default: the run's own).
+        times_context: the loss by position goes to so many times the training context; None: none.
+        progress: hears what is read, how much is done, and of how much.
+
+    Raises ValueError for what does not fit the text or the layers, and RunFolderError where the
+    text is not the one that the run learned.
+    """
+    problem = cast(TextProblem, load_problem(run.config, run.device))
+    problem.check(run.folder)
+    chosen = problem.reading._replace(**(reading or {}))
+    found: dict[str, Any] = {"reading": chosen.described(), "splits": {}}
+    for name in reading or {}:
+        if name not in found["reading"]:
+            raise ValueError(f"{name} has no meaning for window {chosen.window}")
+    if memory_length is not None:
+        if chosen.window != "carried" and times_context is None:
+            raise ValueError(
+                f"memory_length has no meaning for window {chosen.window}: no state is carried"
+            )
+        _set_memory_length(run, memory_length)
+    elif chosen.window == "carried" and chosen != problem.reading:
+        _check_memory_ends(run)
+    with _autocast(run):
+        for split in splits:
+            hear = progress and partial(progress, split)
+            found["splits"][split] = problem.scores(run.model, split, chosen, hear)
+        if times_context is not None:
+            hear = progress and partial(progress, "positions")
+            found["by_position"] = problem.by_position(run.model, times_context, hear)
+    return found
+
+
 def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
     """What is left of the memory of each block and head after every symbol of a string.
 
@@ -175,6 +226,33 @@ def _config_of(run_folder: Path) -> RunConfig:
     if not (Path(run_folder) / "config.yaml").is_file():
         raise ValueError(f"{run_folder}: is not a run folder (no config.yaml)")
     return load_config(Path(run_folder) / "config.yaml")
+
+
+def _set_memory_length(run: LoadedModel, memory_length: int) -> None:
+    if memory_length < 0:
+        raise ValueError(f"memory_length must be >= 0, got {memory_length}")
+    layers = _layers_with_memory_length(run)
+    if not layers:
+        assert isinstance(run.config.model, SequenceModelConfig)
+        raise ValueError(
+            f"memory_length: layer {run.config.model.layer} keeps none of its inputs: its memory "
+            "has one size"
+        )
+    for layer in layers:
+        layer.memory_length = memory_length
+
+
+def _check_memory_ends(run: LoadedModel) -> None:
+    """Raises ValueError for a state that grows to the length of the text."""
+    if any(layer.memory_length is None for layer in _layers_with_memory_length(run)):
+        raise ValueError(
+            "window carried needs a memory_length: softmax_attention keeps every input of the text"
+        )
+
+
+def _layers_with_memory_length(run: LoadedModel) -> list[SoftmaxAttention | TransformerXL]:
+    kinds = (SoftmaxAttention, TransformerXL)
+    return [module for module in run.model.modules() if isinstance(module, kinds)]
 
 
 def _with_weights(

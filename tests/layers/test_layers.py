@@ -70,6 +70,18 @@ def test_attention_equals_multihead_attention(generator):
     torch.testing.assert_close(layer(x)[0], want)
 
 
+@pytest.mark.parametrize("memory_length", [0, 1, 3, 9])
+def test_attention_with_a_short_memory(generator, memory_length):
+    """A piece sees what it would with those inputs before it alone."""
+    layer = SoftmaxAttention(8, num_heads=2, memory_length=memory_length, generator=generator)
+    x = torch.randn(3, 9, 8, generator=generator)
+    _, state = layer(x[:, :5])
+    y, state = layer(x[:, 5:7], state)
+    start = max(5 - memory_length, 0)
+    torch.testing.assert_close(y, layer(x[:, start:7])[0][:, 5 - start :])
+    assert state.key.shape[1] == state.value.shape[1] == min(memory_length, 7)
+
+
 def test_lstm_equals_nn_lstm(generator):
     layer, oracle = LSTM(5, generator=generator), nn.LSTM(5, 5, batch_first=True)
     for parameter, weight in zip(oracle.parameters(), layer.parameters(), strict=True):
@@ -91,6 +103,7 @@ def test_dense_returns_no_balance_loss(generator):
     [
         (lambda: DeltaNet(8, num_heads=3), "got dim=8, num_heads=3"),
         (lambda: SRWM(8, num_heads=0), "num_heads must be >= 1, got 0"),
+        (lambda: SoftmaxAttention(8, memory_length=-1), "memory_length must be >= 0, got -1"),
         (lambda: LinearTransformer(8, head_dim=0), "head_dim must be >= 1, got 0"),
         (lambda: DeltaNet(8, max_write_strength=2.5), r"in \(0, 2\], got 2.5"),
         (lambda: DeltaNet(8, feature_map="relu"), "feature_map must be one of .*got 'relu'"),

@@ -1,6 +1,7 @@
 """Run folders of language models with made-up numbers, as training would write them."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,18 @@ def write_text_run(
     seed: int = 1,
     curve: Sequence[float] = (),
     experts: dict[str, Any] | None = None,
+    perplexity: float | None = None,
+    **others: Any,
 ) -> Path:
     """A finished run with these bits per byte on the test text, 0.1 less on the validation text,
-    and these during training."""
+    and these during training; with the test text's perplexity where its tokens are not bytes."""
     settings = parse_config({"task": {"kind": "text"}, "seed": seed}).resolved()
     scores = {
-        split: {"nats_per_token": 0.7 * value, "bits_per_byte": value, "num_tokens": 1000}
+        split: {"nats_per_token": math.log(2) * value, "bits_per_byte": value, "num_tokens": 1000}
         for split, value in (("validation", bits - 0.1), ("test", bits))
     }
+    if perplexity is not None:
+        scores["test"] |= {"nats_per_token": math.log(perplexity), "perplexity": perplexity}
     outcome = {
         "status": "done",
         "stopped_because": "max_steps",
@@ -38,6 +43,7 @@ def write_text_run(
         "protocol": "strict",
         "selection": "validation",
         "splits": scores,
+        **others,
     }
     place = write_run(
         study / TEXT / model / f"seed_{seed}", settings.model_dump(mode="json"), outcome
@@ -50,6 +56,19 @@ def write_text_run(
     if experts is not None:
         (place / "experts.json").write_text(json.dumps(experts))
     return place
+
+
+def by_position(bits: Sequence[float], error: float = 0.02) -> dict[str, Any]:
+    """An entry of result.json: runs of 4 positions, read in windows of 16, lose these bits at 1, 2,
+    3 and 4, 5 to 8, 9 to 16."""
+    return {
+        "context_length": 4,
+        "window_length": 16,
+        "num_windows": 30,
+        "last_position": [1, 2, 4, 8, 16],
+        "nats_per_token": [math.log(2) * value for value in bits],
+        "standard_error": [math.log(2) * error] * 5,
+    }
 
 
 def usage(together: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -13,8 +13,10 @@ from fastweights.report.text.expert_figures import (
     expert_load,
     expert_pairs,
 )
+from fastweights.report.text.position_figure import bits_by_position
+from fastweights.report.text.positions import position_curves, positions_table
 from fastweights.report.text.tables import bits_table, differences, experts_table
-from tests.report.synthetic_text import TEXT, usage, write_text_run
+from tests.report.synthetic_text import TEXT, by_position, usage, write_text_run
 
 EVEN = [
     [0.5, 0.25, 0.25, 0.0],
@@ -56,6 +58,65 @@ def test_tables_by_hand(study: Path) -> None:
         "| Switch | 1 | 0.750 | 2.0 | 1 of 2 |",
         "| σ-MoE | 4 | 0.750 | 2.0 | 2 of 16 |",
     ]
+
+
+def test_perplexity_where_tokens_are_not_bytes(tmp_path: Path) -> None:
+    for seed, perplexity in ((1, 30.0), (2, 32.0)):
+        write_text_run(tmp_path, "dense", 1.5, seed=seed, perplexity=perplexity)
+    header, _, row = bits_table(read_study(tmp_path), TEXT).splitlines()
+    assert "| test perplexity |" in header
+    assert "| 31.00 ± 1.41 |" in row
+
+
+def test_how_the_texts_were_read(tmp_path: Path) -> None:
+    segments = {"window": "segments", "context_length": 1024}
+    write_text_run(tmp_path, "dense", 1.5, reading=segments)
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "The texts were read in one way: segments of 1,024 tokens." in page
+    carried = {"window": "carried", "context_length": 256, "num_lanes": 8}
+    write_text_run(tmp_path, "switch", 1.6, reading=carried)
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "| read |" in page
+    assert "| segments of 1,024 |" in page and "| carried over pieces of 256 |" in page
+
+
+def test_loss_by_position(tmp_path: Path) -> None:
+    for seed, end in ((1, 1.8), (2, 1.9)):
+        measured = by_position([5.0, 4.0, 2.0, 1.9, end])
+        write_text_run(tmp_path, "dense", 2.0, seed=seed, by_position=measured)
+    write_text_run(tmp_path, "switch", 2.0, by_position=by_position([5.0, 4.0, 2.5, 2.6, 3.0]))
+    write_text_run(tmp_path, "pkm", 2.0)
+    lost = by_position([5.0] * 5) | {"nats_per_token": [None] * 5}
+    write_text_run(tmp_path, "top_k", 2.0, by_position=lost)
+    study = read_study(tmp_path)
+    curves = position_curves(study, TEXT)
+    assert positions_table(curves).splitlines()[2:] == [
+        "| dense | 3 to 4 | 2.000 ± 0.000 | 9 to 16 | 1.850 ± 0.071 | -0.150 ± 0.071 |",
+        "| Switch | 3 to 4 | 2.500 | 9 to 16 | 3.000 | +0.500 |",
+    ]
+    figure = bits_by_position(study)
+    assert figure is not None
+    (axes,) = figure.axes
+    ends = {text.get_text() for text in axes.texts}
+    assert ends == {"trained: 4", "dense", "Switch"}
+    low, high = axes.get_ylim()
+    assert low < 1.8 and 3.0 < high < 4.0  # the first positions are cut off
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "## Loss by position" in page and "(loss_by_position.png)" in page
+    cells = {
+        cell["model"]: cell for cell in json.loads((tmp_path / "report.json").read_text())["cells"]
+    }
+    assert cells["dense"]["by_position"]["bits_per_byte"][-1]["mean"] == pytest.approx(1.85)
+    assert cells["dense"]["by_position"]["standard_error"] == pytest.approx([0.02] * 5)
+    assert cells["pkm"]["by_position"] is None and cells["top_k"]["by_position"] is None
+
+
+def test_a_damaged_loss_by_position_is_told(tmp_path: Path) -> None:
+    damaged = by_position([2.0] * 5) | {"standard_error": [0.1]}
+    write_text_run(tmp_path, "dense", 2.0, by_position=damaged)
+    (run,) = read_study(tmp_path).runs
+    assert run.status == "unreadable"
+    assert "by_position: " in str(run.error) and "[5, 5, 1] of them" in str(run.error)
 
 
 def test_figures(study: Path) -> None:

@@ -17,7 +17,7 @@ from fastweights.evaluate import evaluate_again, load_model
 from fastweights.models.menu import SEQUENCE_LAYERS
 from fastweights.models.sequence_model import SequenceLosses
 from fastweights.models.state import enter_segment, tensors_of
-from fastweights.tasks.text.corpus import lanes, load_corpus
+from fastweights.tasks.text.corpus import load_corpus
 from fastweights.train import loop, text_scores
 from fastweights.train.activation_checkpointing import checkpoint_blocks
 from fastweights.train.checkpoint import Checkpoints
@@ -27,7 +27,6 @@ from fastweights.train.loop import train
 from fastweights.train.optimizer import lr_at
 from fastweights.train.precision import precision_plugin
 from fastweights.train.text import TextProblem
-from fastweights.train.text_scores import carried_scores
 
 LENGTH, LANES = 8, 4
 CARRY = {"task": {"carry_state": True}}
@@ -76,9 +75,11 @@ class Recorder(torch.nn.Module):
         super().__init__()
         self.inputs: list[torch.Tensor] = []
 
-    def forward(self, inputs: torch.Tensor, state: Any, targets: torch.Tensor) -> SequenceLosses:
+    def forward(
+        self, inputs: torch.Tensor, state: Any, at: None = None, targets: Any = None
+    ) -> SequenceLosses:
         self.inputs.append(inputs)
-        nats = torch.full(targets.shape, math.log(256))
+        nats = torch.full(inputs.shape, math.log(256))
         return SequenceLosses(nats, (), torch.zeros(()))
 
 
@@ -114,6 +115,7 @@ def test_every_byte_counts_once(corpus, monkeypatch):
     assert scores["num_tokens"] == len(nats) * LENGTH
     assert scores["nats_per_token"] == pytest.approx(sum(nats) / scores["num_tokens"], rel=1e-6)
     assert scores["bits_per_byte"] == pytest.approx(scores["nats_per_token"] / math.log(2))
+    assert scores["bits_per_character"] == pytest.approx(scores["bits_per_byte"])
     assert found.evaluate(Recorder(), 0)["validation"]["bits_per_byte"] == pytest.approx(8)
 
 
@@ -123,6 +125,14 @@ def test_it_learns_and_tells(corpus, tmp_path):
     assert (
         split_scores(result)[1].startswith("test 0.") and "bits per byte" in split_scores(result)[1]
     )
+    assert result["reading"] == {"window": "segments", "context_length": LENGTH}
+    assert result["by_position"]["last_position"] == [1, 2, 3, 4, 6, 8, 11, 16, 23, 32]
+
+
+def test_no_loss_by_position_on_a_short_text(corpus):
+    found = problem(corpus, task={"context_length": 64})
+    assert len(found.held_out["test"]) < 2 * 4 * 64
+    assert "by_position" not in found.conclude(Recorder(), 0)
 
 
 @pytest.mark.parametrize(
@@ -189,21 +199,6 @@ def test_a_carried_change_moves_with_the_weights_that_it_changes(corpus):
     after = enter_segment(found.carried[0], model.initial_state(LANES))
     torch.testing.assert_close(after[0].key, before[0].key + 1)
     torch.testing.assert_close(after[1].key, before[1].key, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize("num_lanes", [1, 3])
-def test_scores_of_carried_lanes_are_those_of_one_long_pass(corpus, num_lanes):
-    found = problem(corpus)
-    model = found.build_model().double()
-    tokens = found.held_out["test"]
-    scores = carried_scores(model, tokens, LENGTH, num_lanes, "cpu")
-    text = lanes(tokens, num_lanes).long()
-    nats = model.losses(text[:, :-1], text[:, 1:]).nats
-    assert scores["num_tokens"] == nats.numel()
-    assert scores["nats_per_token"] == pytest.approx(nats.mean().item())
-    few = carried_scores(Recorder(), tokens, len(tokens) // 2, 4, "cpu")
-    assert few["num_tokens"] == len(tokens) - 1  # one lane: two would be too short
-    assert few["bits_per_byte"] == pytest.approx(8)
 
 
 RESUMED: dict[str, dict[str, Any]] = {

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastweights.cli.evaluate_text import OPTIONS as TEXT_OPTIONS
+from fastweights.cli.evaluate_text import add_text_options, measure_text, show_text
 from fastweights.cli.parser import Parser, name_in, path
 from fastweights.experiments.formal_languages import LANGUAGES
 
@@ -55,6 +57,7 @@ def add_options(parser: Parser) -> None:
         "--string, or for a sequence of a retrieval run",
     )
     parser.add_argument("--string", metavar="STRING", help="what --memory is drawn for")
+    add_text_options(parser)
     add_loading_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; accuracies from 0 to 1")
 
@@ -85,13 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise ValueError("--string is what --memory is drawn for: give --memory PNG, too")
     from fastweights.evaluate import kind_of_run
 
-    match kind_of_run(arguments.run_folder):
+    kind = kind_of_run(arguments.run_folder)
+    given = [name for name in TEXT_OPTIONS if getattr(arguments, name) is not None]
+    if given and kind != "text":
+        option = given[0].replace("_", "-")
+        raise ValueError(f"--{option}: {arguments.run_folder} is a {kind} run, not one on text")
+    match kind:
         case "retrieval":
             measured, show = _measure_retrieval(arguments), _show_retrieval
         case "recall":
-            measured, show = _measure_again(arguments, "recall"), _show_recall
+            measured, show = _measure_recall(arguments), _show_recall
         case "text":
-            measured, show = _measure_again(arguments, "text"), _show_text
+            _refuse(arguments, "text", *_OF_STRINGS, "memory")
+            measured, show = measure_text(arguments), show_text
         case _:
             measured, show = _measure_formal(arguments), _show
     if arguments.json:
@@ -114,8 +123,8 @@ def _weights(loaded: LoadedRun | LoadedModel, arguments: argparse.Namespace) -> 
     return {"run": run, "checkpoint": checkpoint, "step": loaded.step}
 
 
-def _measure_again(arguments: argparse.Namespace, kind: str) -> dict[str, Any]:
-    _refuse(arguments, kind, *_OF_STRINGS, "memory")
+def _measure_recall(arguments: argparse.Namespace) -> dict[str, Any]:
+    _refuse(arguments, "recall", *_OF_STRINGS, "memory")
     from fastweights.evaluate import evaluate_again, load_model
 
     loaded = load_model(arguments.run_folder, arguments.checkpoint, arguments.device)
@@ -221,14 +230,6 @@ def _show_recall(measured: Mapping[str, Any]) -> None:
         for name, (accuracy, nats, count) in scores.items()
     ]
     _show_table(measured, ("sequences", "queries", "values right %", "nats/query"), rows)
-
-
-def _show_text(measured: Mapping[str, Any]) -> None:
-    rows = []
-    for split, scores in measured["splits"].items():
-        losses = [_number(scores[name], ".4f") for name in ("bits_per_byte", "nats_per_token")]
-        rows.append((split, f"{scores['num_tokens']:,}", *losses))
-    _show_table(measured, ("split", "bytes", "bits/byte", "nats/byte"), rows)
 
 
 def _show(measured: Mapping[str, Any]) -> None:

@@ -19,6 +19,9 @@ class SoftmaxAttention(AssociativeLayer):
         dim: D.
         num_heads: H; `head_dim` defaults to dim / num_heads.
         bias: biases on all projections.
+        memory_length: keys and values kept in the state, the newest; None: all. A query sees those
+            beside the inputs of its own call, as in `TransformerXL`. It can be changed between
+            calls.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
@@ -28,9 +31,13 @@ class SoftmaxAttention(AssociativeLayer):
         num_heads: int = 4,
         head_dim: int | None = None,
         bias: bool = True,
+        memory_length: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if memory_length is not None and memory_length < 0:
+            raise ValueError(f"memory_length must be >= 0, got {memory_length}")
+        self.memory_length = memory_length
         self.num_heads = num_heads
         self.head_dim = split_heads(dim, num_heads, head_dim)
         width = num_heads * self.head_dim
@@ -52,6 +59,9 @@ class SoftmaxAttention(AssociativeLayer):
     ) -> tuple[Tensor, SoftmaxAttentionState]:
         q, k, v = self.input_projection(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         y, state = softmax_attention(q * self.head_dim**-0.5, k, v, state)
+        if self.memory_length is not None:
+            forgotten = max(state.key.shape[1] - self.memory_length, 0)
+            state = SoftmaxAttentionState(state.key[:, forgotten:], state.value[:, forgotten:])
         return self.output_projection(y.flatten(-2)), state
 
     def association(self, x: Tensor, state: SoftmaxAttentionState) -> tuple[Tensor, Tensor]:

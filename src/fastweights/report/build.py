@@ -29,6 +29,7 @@ from fastweights.report.text import data as text_data
 from fastweights.report.text import page as text_page
 from fastweights.report.text.bits_figure import bits_by_step
 from fastweights.report.text.expert_figures import expert_load, expert_pairs
+from fastweights.report.text.position_figure import bits_by_position
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -103,6 +104,7 @@ def _of_text(folder: Path, runs: Sequence[Run]) -> _Parts:
     study = arrange(folder, runs)
     drawn = {
         text_page.BITS: bits_by_step(study),
+        text_page.POSITIONS: bits_by_position(study),
         text_page.LOAD: expert_load(study),
         text_page.TOGETHER: expert_pairs(study),
     }

@@ -32,6 +32,8 @@ class SplitScores(_Record):
     token_accuracy: float | None = None
     nats_per_token: float | None = None
     bits_per_byte: float | None = None
+    bits_per_character: float | None = None
+    perplexity: float | None = None
     num_sequences: int | None = None
     squared_error: float | None = None
     accuracy: float | None = Field(default=None, ge=0, le=1)
@@ -71,6 +73,33 @@ class ByLength(_Record):
         return self
 
 
+class ByPosition(_Record):
+    """Loss on a text by position in windows of it: mean and standard error over the windows of each
+    bucket of positions, which ends with `last_position` (counted from 1)."""
+
+    context_length: int
+    window_length: int
+    num_windows: int
+    last_position: list[int] = Field(min_length=1)
+    nats_per_token: list[float | None]
+    standard_error: list[float | None]
+
+    @model_validator(mode="after")
+    def _same_number(self) -> "ByPosition":
+        counts = [len(x) for x in (self.last_position, self.nats_per_token, self.standard_error)]
+        if len(set(counts)) > 1:
+            raise ValueError(f"positions, losses and errors are {counts} of them")
+        return self
+
+
+class Reading(_Record):
+    """How the texts of a language model were read."""
+
+    window: str
+    context_length: int
+    num_lanes: int = 1
+
+
 class Result(_Record):
     """What result.json says."""
 
@@ -86,6 +115,8 @@ class Result(_Record):
     splits: dict[str, SplitScores] = {}
     horizon: Horizon | None = None
     by_length: ByLength | None = None
+    by_position: ByPosition | None = None
+    reading: Reading | None = None
 
 
 class ExpertUsage(_Record):

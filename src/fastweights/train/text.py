@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,16 +13,20 @@ from torch import Tensor, nn
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.models.state import enter_segment, leave_segment, tensors_of, with_tensors
+from fastweights.tasks.text.characters import count_characters
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
 from fastweights.train.corpus_file import check_corpus, write_corpus
 from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss
 from fastweights.train.protocol import Protocol
-from fastweights.train.text_scores import carried_scores, segment_scores
+from fastweights.train.text_positions import loss_by_position
+from fastweights.train.text_scores import Progress, Reading, TextSize, text_scores
 
 VALIDATION_BYTES = 2**18
 """That an evaluation during training looks at, from the beginning."""
+LONGER = 4
+"""So many times the training context is what the loss by position goes to."""
 
 
 class TextProblem(Problem):
@@ -116,20 +121,58 @@ class TextProblem(Problem):
         parts = zip(*(x.to(self.device).chunk(count) for x in values["carried"]), strict=True)
         self.carried = [with_tensors(like, tensors) for tensors in parts]
 
-    def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
-        """On the beginning of `validation`."""
-        return {"validation": self._scores(model, self.held_out["validation"][:VALIDATION_BYTES])}
-
-    def conclude(self, model: nn.Module, step: int) -> dict[str, Any]:
-        """On all of `validation` and `test`."""
-        return {"splits": {name: self._scores(model, text) for name, text in self.held_out.items()}}
-
-    def _scores(self, model: nn.Module, text: Tensor) -> Scores:
-        length = self.task.context_length
+    @property
+    def reading(self) -> Reading:
+        """How the texts are read where nothing else is asked for: as in training."""
         if self.task.carry_state:
             num_lanes = self.config.training.batch_size
-            return carried_scores(model, text, length, num_lanes, self.device)
-        return segment_scores(model, text, length, self.device)
+            return Reading("carried", self.task.context_length, num_lanes=num_lanes)
+        return Reading("segments", self.task.context_length)
+
+    def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
+        """On the beginning of `validation`."""
+        tokens = self.held_out["validation"][:VALIDATION_BYTES]
+        size = self.sizes["validation"]
+        return {"validation": text_scores(model, tokens, self.reading, size, self.device)}
+
+    def conclude(self, model: nn.Module, step: int) -> dict[str, Any]:
+        """On all of `validation` and `test`; `reading`: how they were read; `by_position` to LONGER
+        times the training context, where the test text is long enough."""
+        found: dict[str, Any] = {
+            "reading": self.reading.described(),
+            "splits": {split: self.scores(model, split, self.reading) for split in self.held_out},
+        }
+        if len(self.held_out["test"]) > 2 * LONGER * self.task.context_length:
+            found["by_position"] = self.by_position(model, LONGER)
+        return found
+
+    def scores(
+        self, model: nn.Module, split: str, reading: Reading, progress: Progress | None = None
+    ) -> Scores:
+        """On all of a text."""
+        tokens, size = self.held_out[split], self.sizes[split]
+        return text_scores(model, tokens, reading, size, self.device, progress)
+
+    def by_position(
+        self, model: nn.Module, times_context: int, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """The loss by position on the test text, to so many times the training context."""
+        context, test = self.task.context_length, self.held_out["test"]
+        return loss_by_position(
+            model, test, context, times_context * context, self.device, progress
+        )
+
+    @cached_property
+    def sizes(self) -> dict[str, TextSize]:
+        """Of the texts held out."""
+        return {
+            split: TextSize(
+                len(tokens),
+                self.corpus.num_bytes[split],
+                count_characters(tokens, self.corpus.tokenizer),
+            )
+            for split, tokens in self.held_out.items()
+        }
 
     def _on_device(self, tokens: Tensor) -> Tensor:
         return tokens.to(self.device, torch.int64)

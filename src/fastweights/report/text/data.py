@@ -5,9 +5,17 @@ from typing import Any
 
 from fastweights.report.cells import Cell, Spread, Study
 from fastweights.report.data import head_data, models_data, run_data, spread_data
-from fastweights.report.tables import configuration
+from fastweights.report.tables import configuration, joined
 from fastweights.report.text.page import title
-from fastweights.report.text.tables import BASELINE, bits, differences, spread_of
+from fastweights.report.text.positions import PositionCurves, position_curves
+from fastweights.report.text.tables import (
+    BASELINE,
+    bits,
+    differences,
+    perplexity,
+    reading_text,
+    spread_of,
+)
 
 
 def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str, Any]:
@@ -36,5 +44,20 @@ def _cell(study: Study, cell: Cell) -> dict[str, Any]:
             split: spread_data(spread_of(cell, bits(split))) for split in ("validation", "test")
         },
         "test_less_baseline": spread_data(less),
+        "test_perplexity": spread_data(spread_of(cell, perplexity)),
+        "read": joined(map(reading_text, cell.done)),
+        "by_position": _by_position(position_curves(study, cell.language).get(cell.model)),
         "configuration": configuration(cell),
+    }
+
+
+def _by_position(curves: PositionCurves | None) -> dict[str, Any] | None:
+    if curves is None:
+        return None
+    columns = zip(*curves.bits, strict=True)
+    return {
+        "context_length": curves.context_length,
+        "last_position": list(curves.last_position),
+        "bits_per_byte": [spread_data(Spread.of(column)) for column in columns],
+        "standard_error": list(curves.error),
     }

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from fastweights.report.cells import Study
 from fastweights.report.names import language_name
 from fastweights.report.page import counted, ending, how, whole
-from fastweights.report.text.tables import bits_table, experts_table
+from fastweights.report.text.positions import position_curves, positions_table
+from fastweights.report.text.tables import bits_table, experts_table, readings
 
 BITS, LOAD, TOGETHER = "bits_per_byte.png", "expert_load.png", "expert_pairs.png"
+POSITIONS = "loss_by_position.png"
 _CAPTIONS = {
     BITS: "Bits per byte of (the beginning of) the validation text during training: seeds thin, "
     "their mean bold.",
+    POSITIONS: "Bits per byte by position in the windows, each point a mean from the point before "
+    "on: seeds thin, their mean bold, around it the standard error over the windows. The training "
+    "context is shaded.",
     LOAD: "Load of the experts of a layer in the last evaluation, the busiest first, as a multiple "
     "of an even load (dotted); one line for each layer and seed.",
     TOGETHER: "How often two experts are chosen by the same token, as a multiple of what "
@@ -27,24 +32,43 @@ def title(study: Study) -> str:
 
 def page(study: Study, figures: Sequence[str], command: str) -> str:
     """The whole page."""
-    parts = [f"# {title(study)}", how(study), "## Bits per byte", _note()]
+    parts = [f"# {title(study)}", how(study), "## Bits per byte", _note(study)]
     for text in study.languages:
         if len(study.languages) > 1:
             parts.append(f"### {language_name(text).markdown}")
         parts.append(bits_table(study, text))
     parts += _pictures(figures, BITS)
+    parts += _by_position(study, figures)
     experts = experts_table(study)
     if experts:
         parts += ["## Experts", experts, *_pictures(figures, LOAD, TOGETHER)]
     return whole([*parts, *ending(study, command, "text")])
 
 
-def _note() -> str:
-    return (
+def _note(study: Study) -> str:
+    note = (
         "Mean ± sample standard deviation over the finished seeds (one seed has no deviation). "
         "Differences are of the same seed each. CPU time is that of training, all threads, from "
         "the quickest to the slowest seed."
     )
+    ways = readings(study)
+    return f"{note} The texts were read in one way: {ways[0]} tokens." if len(ways) == 1 else note
+
+
+def _by_position(study: Study, figures: Sequence[str]) -> list[str]:
+    parts = []
+    for text in study.languages:
+        curves = position_curves(study, text)
+        if curves:
+            if len(study.languages) > 1:
+                parts.append(f"### {language_name(text).markdown}")
+            parts.append(positions_table(curves))
+    note = (
+        "Loss at the positions of windows of the test text that go on beyond the training context, "
+        "each from an empty state: at its end, at the windows' end, and the change; below 0, more "
+        "context still helps."
+    )
+    return ["## Loss by position", note, *parts, *_pictures(figures, POSITIONS)] if parts else []
 
 
 def _pictures(figures: Sequence[str], *names: str) -> list[str]:

@@ -1,11 +1,12 @@
 """The tables of a report on language models, as Markdown."""
 
+import math
 from collections.abc import Callable
 
 from fastweights.report.cells import Cell, Spread, Study
 from fastweights.report.names import model_name
 from fastweights.report.runs import Run
-from fastweights.report.tables import markdown_table, seeds_text, value_range
+from fastweights.report.tables import joined, markdown_table, seeds_text, value_range
 from fastweights.report.text.expert_figures import models_with_experts
 
 BASELINE = "dense"
@@ -28,6 +29,30 @@ def bits(split: str) -> Callable[[Run], float | None]:
     return of_run
 
 
+def perplexity(run: Run) -> float | None:
+    """Of the test text, where its tokens are not bytes; else it says what the bits say."""
+    scores = run.result.splits.get("test") if run.result else None
+    if scores is None or scores.bits_per_byte is None or scores.nats_per_token is None:
+        return None
+    of_bytes = math.isclose(scores.bits_per_byte * math.log(2), scores.nats_per_token, rel_tol=1e-6)
+    return None if of_bytes else scores.perplexity
+
+
+def reading_text(run: Run) -> str | None:
+    """How its texts were read: `segments of 256`, `carried over pieces of 256`."""
+    reading = run.result.reading if run.result else None
+    if reading is None:
+        return None
+    pieces = "carried over pieces" if reading.window == "carried" else reading.window
+    return f"{pieces} of {reading.context_length:,}"
+
+
+def readings(study: Study) -> list[str]:
+    """The distinct ones of the finished runs."""
+    found = [text for run in study.runs if (text := reading_text(run))]
+    return list(dict.fromkeys(found))
+
+
 def differences(study: Study, text: str, model: str) -> list[float]:
     """Bits per byte of the test text less those of BASELINE, one a seed that both finished."""
     one, other = (
@@ -39,25 +64,34 @@ def differences(study: Study, text: str, model: str) -> list[float]:
 
 
 def bits_table(study: Study, text: str) -> str:
-    """Rows models, the best first."""
-    cells = [study.cell(text, model) for model in study.models]
-    rows = []
-    for cell in sorted(cells, key=_test_bits):
-        difference = Spread.of(differences(study, text, cell.model))
-        rows.append(
-            [
-                model_name(cell.model).markdown,
-                seeds_text(cell),
-                value_range([run.result.num_parameters for run in cell.done if run.result], "{:,}"),
-                bits_text(spread_of(cell, bits("validation"))),
-                bits_text(spread_of(cell, bits("test"))),
-                bits_text(difference, sign="+") if cell.model != BASELINE else "–",
-                value_range([run.result.cpu_s for run in cell.done if run.result], "{:.0f}"),
-            ]
-        )
+    """Rows models, the best first; with perplexities where tokens are not bytes, and with the way
+    of reading where there are several."""
+    cells = sorted((study.cell(text, model) for model in study.models), key=_test_bits)
     less = f"test less {model_name(BASELINE).markdown}"
-    header = ["model", "seeds", "parameters", "validation", "test", less, "CPU time, s"]
-    return markdown_table(header, rows)
+    columns: dict[str, Callable[[Cell], str]] = {
+        "model": lambda cell: model_name(cell.model).markdown,
+        "seeds": seeds_text,
+        "parameters": lambda cell: value_range(
+            [run.result.num_parameters for run in cell.done if run.result], "{:,}"
+        ),
+        "validation": lambda cell: bits_text(spread_of(cell, bits("validation"))),
+        "test": lambda cell: bits_text(spread_of(cell, bits("test"))),
+        less: lambda cell: (
+            bits_text(Spread.of(differences(study, text, cell.model)), sign="+")
+            if cell.model != BASELINE
+            else "–"
+        ),
+        "test perplexity": lambda cell: perplexity_text(spread_of(cell, perplexity)),
+        "read": lambda cell: joined(map(reading_text, cell.done)),
+        "CPU time, s": lambda cell: value_range(
+            [run.result.cpu_s for run in cell.done if run.result], "{:.0f}"
+        ),
+    }
+    if not any(spread_of(cell, perplexity) for cell in cells):
+        del columns["test perplexity"]
+    if len(readings(study)) < 2:
+        del columns["read"]
+    return markdown_table(list(columns), [[of(cell) for of in columns.values()] for cell in cells])
 
 
 def experts_table(study: Study) -> str:
@@ -85,6 +119,13 @@ def bits_text(spread: Spread | None, sign: str = "") -> str:
         return "–"
     text = f"{spread.mean:{sign}.3f}"
     return text if spread.std is None else f"{text} ± {spread.std:.3f}"
+
+
+def perplexity_text(spread: Spread | None) -> str:
+    """`34.1 ± 0.3`."""
+    if spread is None:
+        return "–"
+    return f"{spread.mean:.2f}" + ("" if spread.std is None else f" ± {spread.std:.2f}")
 
 
 def _test_bits(cell: Cell) -> float:
