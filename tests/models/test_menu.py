@@ -93,6 +93,24 @@ def test_scores_at_chosen_positions_are_those_of_all(generator):
     assert model(inputs, at=torch.zeros_like(at)).logits.shape == (0, OUT)
 
 
+def test_losses_are_those_of_the_scores(generator):
+    config = SequenceModelConfig(dim=8, ff_dim=8)
+    model = build_model(config, V, OUT, generator)
+    inputs = torch.randint(V, (3, 9), generator=generator)
+    targets = torch.randint(OUT, (3, 9), generator=generator)
+    output, losses = model(inputs), model.losses(inputs, targets)
+    log_p = output.logits.log_softmax(-1)
+    want = -log_p.gather(-1, targets[..., None]).squeeze(-1)
+    torch.testing.assert_close(losses.nats, want)
+    torch.testing.assert_close(losses.state, output.state)
+    later = model.losses(inputs[:, 4:], targets[:, 4:], model(inputs[:, :4]).state)
+    torch.testing.assert_close(later.nats, want[:, 4:])
+    at = torch.rand(3, 9, generator=generator) < 0.4
+    torch.testing.assert_close(model(inputs, at=at, targets=targets).nats, want[at])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.losses(inputs, targets).nats.dtype == torch.float32
+
+
 def test_a_convolution_stands_before_every_layer(generator):
     """It draws its weights after the layer's own; without it nothing changes."""
     config = SequenceModelConfig(layer="srwm", dim=8, num_layers=2, ff_dim=8, convolution_size=4)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from fastweights.layers.initialization import linear
 from fastweights.models.block import Block
+from fastweights.ops.precision import widest_dtype
 
 Embedding = Literal["learned", "one_hot", "tied"]
 
@@ -17,6 +18,12 @@ class SequenceOutput(NamedTuple):
     logits: Tensor  # [B, T, num_outputs], or [N, num_outputs] at N chosen positions
     state: tuple[Any, ...]  # one layer state a block
     balance_loss: Tensor  # scalar, summed over the feed-forward layers
+
+
+class SequenceLosses(NamedTuple):
+    nats: Tensor  # [B, T], or [N] at N chosen positions; float32 at least
+    state: tuple[Any, ...]  # as in SequenceOutput
+    balance_loss: Tensor
 
 
 class SequenceModel(nn.Module):
@@ -74,12 +81,18 @@ class SequenceModel(nn.Module):
         return tuple(layer.initial_state(batch_size) for layer in layers)
 
     def forward(
-        self, inputs: Tensor, state: Sequence[Any] | None = None, at: Tensor | None = None
-    ) -> SequenceOutput:
+        self,
+        inputs: Tensor,
+        state: Sequence[Any] | None = None,
+        at: Tensor | None = None,
+        targets: Tensor | None = None,
+    ) -> SequenceOutput | SequenceLosses:
         """`inputs [B, T]`, token numbers, and the state that an earlier call returned.
 
         With `at [B, T]`, there are scores only where it is True, row by row: with many classes the
-        output layer takes most of the time.
+        output layer takes most of the time. With `targets [B, T]`, there are the losses of these
+        instead of scores: what wraps the model (Fabric, DDP, FSDP) sees only calls of the model
+        itself, so training calls `model(inputs, state, targets=targets)`.
         """
         x = self.embedding(inputs)
         balance_loss = torch.zeros((), device=x.device)
@@ -90,4 +103,23 @@ class SequenceModel(nn.Module):
             balance_loss = balance_loss + block_loss
         x = self.final_norm(x if at is None else x[at])
         logits = F.linear(x, self.embedding.weight) if self.output is None else self.output(x)
-        return SequenceOutput(logits, tuple(states), balance_loss)
+        if targets is None:
+            return SequenceOutput(logits, tuple(states), balance_loss)
+        nats = cross_entropy(logits, targets if at is None else targets[at])
+        return SequenceLosses(nats, tuple(states), balance_loss)
+
+    def losses(
+        self, inputs: Tensor, targets: Tensor, state: Sequence[Any] | None = None
+    ) -> SequenceLosses:
+        """-log p(target) at every position, in nats: the call of the model with `targets`."""
+        output = self(inputs, state, targets=targets)
+        assert isinstance(output, SequenceLosses)
+        return output
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax(logits)[target]: logits `[..., C]`, targets `[...]` -> nats `[...]`, computed in
+    float32 at least."""
+    logits = logits.to(widest_dtype(logits))
+    nats = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    return nats.view(targets.shape)
