@@ -8,7 +8,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from fastweights.layers.delta_delta_net import DeltaDeltaNet
+from fastweights.layers.delta_lstm import DeltaLSTM
+from fastweights.layers.delta_mlp import DeltaMLP
 from fastweights.layers.delta_net import DeltaNet
+from fastweights.layers.delta_rnn import DeltaRNN
 from fastweights.layers.dense import Dense
 from fastweights.layers.e_lstm import ELSTM
 from fastweights.layers.layer import FeedForward, SequenceLayer
@@ -44,6 +48,10 @@ SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
     "normalized_delta_net": NormalizedDeltaNet,
     "recurrent_delta_net": RecurrentDeltaNet,
     "srwm": SRWM,
+    "delta_rnn": DeltaRNN,
+    "delta_lstm": DeltaLSTM,
+    "delta_delta_net": DeltaDeltaNet,
+    "delta_mlp": DeltaMLP,
 }
 
 # A layer, or one with some options fixed: `functools.partial(Layer, option=value)`.
