@@ -267,6 +267,11 @@ class TextTask(Frozen):
         "library (default: python_stdlib)",
     )
     context_length: int = Field(default=256, gt=0, description="bytes that a model sees at once")
+    carry_state: bool = Field(
+        default=False,
+        description="the state at the end of a segment is where the next one of the lane begins; "
+        "gradients stop there",
+    )
 
 
 Task = Annotated[
