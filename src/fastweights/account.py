@@ -81,7 +81,7 @@ def describe_model(
             _flops(block.layer, x, state) for block, state in zip(blocks, states, strict=True)
         )
         of_feed_forwards = sum(_flops(layer, x) for layer in feed_forwards)
-        of_output = _flops(F.linear, x, (model.output or model.embedding).weight)
+        of_output = _flops(model.scores, x)
     parts = tree_leaves(states)
     return Account(
         parameters,

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.scale import Scale
 from fastweights.ops.delta_lstm import NUM_GATES, DeltaLSTMState, delta_lstm
 from fastweights.ops.delta_rule import delta_rule
 from fastweights.ops.feature_maps import elu_plus_one, softmax_features, sum_normalize
@@ -42,7 +43,7 @@ class DeltaLSTM(SequenceLayer):
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = head_dim = split_heads(dim, num_heads, head_dim)
-        self.scale = head_dim**-0.5 if scale_output else 1.0
+        self.scale = Scale.of_heads(head_dim, scale_output)
         width = num_heads * head_dim
         self.input_projection = linear(
             dim, NUM_GATES * (5 * width + 2 * num_heads), bias=False, generator=generator
@@ -75,5 +76,5 @@ class DeltaLSTM(SequenceLayer):
             recurrent_beta,
             recurrent,
         )
-        y = self.scale * y.flatten(-2)
+        y = self.scale(y.flatten(-2))
         return self.output_projection(y), DeltaLSTMMemories(memory, recurrent)

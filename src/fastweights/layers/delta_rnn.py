@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import SequenceLayer
+from fastweights.layers.scale import Scale
 from fastweights.ops.delta_rnn import DeltaRNNState, delta_rnn
 from fastweights.ops.delta_rule import delta_rule
 from fastweights.ops.feature_maps import elu_plus_one, softmax_features, sum_normalize
@@ -43,7 +44,7 @@ class DeltaRNN(SequenceLayer):
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = head_dim = split_heads(dim, num_heads, head_dim)
-        self.scale = head_dim**-0.5 if scale_output else 1.0
+        self.scale = Scale.of_heads(head_dim, scale_output)
         width = num_heads * head_dim
         self.input_projection = linear(
             dim, 5 * width + 2 * num_heads, bias=False, generator=generator
@@ -68,6 +69,6 @@ class DeltaRNN(SequenceLayer):
         z, memory = delta_rule(q, k, v, beta, memory)
         recurrent_k = softmax_features(recurrent_k)
         y, recurrent = delta_rnn(z, recurrent_k, recurrent_v, recurrent_beta, recurrent)
-        return self.output_projection(self.scale * y.flatten(-2)), DeltaRNNMemories(
+        return self.output_projection(self.scale(y.flatten(-2))), DeltaRNNMemories(
             memory, recurrent
         )

@@ -35,7 +35,7 @@ from fastweights.models.block import (
     PreNormBlock,
     ResidualBlock,
 )
-from fastweights.models.sequence_model import Embedding, SequenceModel
+from fastweights.models.sequence_model import Embedding, Initialization, Positions, SequenceModel
 from fastweights.near_names import check_name
 
 SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
@@ -116,6 +116,16 @@ class ModelSettings(Protocol):
     def dropout(self) -> float: ...
     @property
     def embedding(self) -> Embedding: ...
+    @property
+    def scale_embedding(self) -> bool: ...
+    @property
+    def embedding_dropout(self) -> float: ...
+    @property
+    def positions(self) -> Positions: ...
+    @property
+    def adaptive_cutoffs(self) -> tuple[int, ...] | None: ...
+    @property
+    def initialization(self) -> Initialization: ...
 
 
 class Resolved(NamedTuple):
@@ -226,6 +236,11 @@ def build_model(
         blocks,
         final_norm=resolved.final_norm,
         embedding=settings.embedding,
+        scale_embedding=settings.scale_embedding,
+        embedding_dropout=settings.embedding_dropout,
+        positions=settings.positions,
+        adaptive_cutoffs=settings.adaptive_cutoffs,
+        initialization=settings.initialization,
         generator=generator,
     )
 
