@@ -114,7 +114,7 @@ def test_parameters_are_those_of_the_model(layer):
     assert account.parameters["sequence layers"] == sum(blocks)
     assert account.parameters["embedding"] == V * D
     assert account.parameters["output"] == OUT * (D + 1)
-    assert account.parameters["norms"] == 2 * D * (1 if settings.layer.endswith("lstm") else 5)
+    assert account.parameters["norms"] == 2 * D * (1 if settings.layer in ("lstm", "e_lstm") else 5)
 
 
 def test_dense_feed_forward_and_output():

@@ -52,3 +52,21 @@ def test_feed_forward_layers_are_compared_at_equal_parameters() -> None:
     assert len(counts) == 6
     for model, count in counts.items():
         assert abs(count - dense) <= 1e-3 * dense, (model, count, dense)
+
+
+def test_language_models_are_compared_at_equal_parameters() -> None:
+    cells = EXPERIMENTS["language_models"].cells(tasks=["python_stdlib"], seeds=[1])
+    counts = {}
+    for cell in cells:
+        assert isinstance(cell.config.model, SequenceModelConfig)
+        counts[cell.model] = count_parameters(cell.config.model, 256, 256)
+    assert len(counts) == 15
+    delta_net = counts["lm_delta_net"]
+    for model, count in counts.items():
+        assert abs(count - delta_net) <= 1e-3 * delta_net, (model, count, delta_net)
+
+
+def test_language_models_carry_states_that_do_not_grow() -> None:
+    cells = EXPERIMENTS["language_models"].cells(tasks=["python_stdlib_carried"], seeds=[1])
+    assert all(cell.config.task.carry_state for cell in cells)
+    assert len(cells) == 9 and "lm_softmax" not in {cell.model for cell in cells}

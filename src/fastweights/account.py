@@ -87,7 +87,7 @@ def describe_model(
             for block, state in zip(blocks, states, strict=True)
         )
         of_feed_forwards = sum(_flops(layer, two) - _flops(layer, one) for layer in feed_forwards)
-        of_output = _flops(F.linear, one, (model.output or model.embedding).weight)
+        of_output = _flops(model.scores, one)
     parts = tree_leaves(states)
     return Account(
         parameters,

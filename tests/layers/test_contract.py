@@ -22,6 +22,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "linear_transformer",
         {"feature_map": "favor", "num_random_features": 8, "attention_normalizer": True},
     ),
+    "delta_mlp_deep": ("delta_mlp", {"fast_depth": 2, "expansion": 3}),
     "linear_transformer_head_dim": ("linear_transformer", {"num_heads": 3, "head_dim": 5}),
 }
 DIM = 8
@@ -31,7 +32,7 @@ DIM = 8
 def layer(request: pytest.FixtureRequest, generator: torch.Generator) -> SequenceLayer:
     """In float64, so that two orders of the same sums agree to many digits."""
     name, options = VARIANTS[request.param.removesuffix("_convolved")]
-    options = {"num_heads": 2, **options} if "lstm" not in name else options
+    options = {"num_heads": 2, **options} if name not in ("lstm", "e_lstm") else options
     layer = SEQUENCE_LAYERS[name](DIM, **options, generator=generator)
     if request.param.endswith("_convolved"):
         layer = ShortConvolution(layer, DIM, 3, generator)

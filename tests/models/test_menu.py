@@ -21,6 +21,7 @@ from fastweights.models.menu import (
     layer_options,
     resolve,
 )
+from fastweights.ops.relative_attention import distance_sinusoids
 from fastweights.train.config import WITH_FF_DIM, SequenceModelConfig
 
 V, OUT, D, H, F = 3, 3, 32, 4, 64
@@ -109,6 +110,71 @@ def test_losses_are_those_of_the_scores(generator):
     torch.testing.assert_close(model(inputs, at=at, targets=targets).nats, want[at])
     with torch.autocast("cpu", torch.bfloat16):
         assert model.losses(inputs, targets).nats.dtype == torch.float32
+
+
+def test_positions_count_on_from_call_to_call(generator):
+    config = SequenceModelConfig(dim=8, ff_dim=8, positions="sinusoidal", scale_embedding=True)
+    model = build_model(config, V, OUT, generator)
+    inputs = torch.randint(V, (2, 9), generator=generator)
+    whole = model(inputs)
+    state, logits = model.initial_state(2), []
+    for piece in inputs.split([4, 1, 4], 1):
+        output = model(piece, state)
+        state = output.state
+        logits.append(output.logits)
+    torch.testing.assert_close(torch.cat(logits, 1), whole.logits)
+    assert state[-1].next.tolist() == [9, 9]
+    first = model.embedding(inputs[:1, :1]) * 8**0.5
+    x, _ = model._embed(inputs[:1, :1].expand(1, 3), None)
+    want = first + distance_sinusoids(3, 8, like=first)
+    torch.testing.assert_close(x, want)
+
+
+def test_adaptive_output(generator):
+    config = SequenceModelConfig(dim=8, ff_dim=8, embedding="tied", adaptive_cutoffs=(3, 7))
+    model = build_model(config, 11, 11, generator)
+    inputs = torch.randint(11, (2, 9), generator=generator)
+    log_p = model(inputs).logits
+    torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(2, 9))
+    want = -log_p.gather(-1, inputs[..., None]).squeeze(-1)
+    torch.testing.assert_close(model.losses(inputs, inputs).nats, want)
+    at = torch.rand(2, 9, generator=generator) < 0.4
+    torch.testing.assert_close(model(inputs, at=at, targets=inputs).nats, want[at])
+    untied = config.model_copy(update={"embedding": "learned"})
+    with pytest.raises(ValueError, match="adaptive_cutoffs need embedding='tied', got 'learned'"):
+        build_model(untied, 11, 11, generator)
+
+
+def test_normal_initialization(generator):
+    config = SequenceModelConfig(dim=64, initialization="normal")
+    model = build_model(config, 50, 50, generator)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            assert module.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        if isinstance(module, nn.LayerNorm):
+            assert module.weight.mean().item() == pytest.approx(1, abs=0.01)
+        if isinstance(module, nn.Linear | nn.LayerNorm) and module.bias is not None:
+            assert not module.bias.any()
+
+
+@pytest.mark.parametrize("layer", ["linear_transformer", "delta_net", "normalized_delta_net"])
+def test_scaled_output(layer, generator):
+    """Of heads of 4: half of what is read."""
+    x = torch.randn(2, 5, 8, generator=generator)
+    plain, scaled = (
+        SEQUENCE_LAYERS[layer](8, 2, **options, generator=torch.Generator().manual_seed(1))(x)[0]
+        for options in ({}, {"scale_output": True})
+    )
+    torch.testing.assert_close(scaled, plain / 2)
+
+
+def test_dropout_around_the_embedding(generator):
+    config = SequenceModelConfig(dim=64, embedding_dropout=0.5)
+    model = build_model(config, 5, 5, generator)
+    inputs = torch.zeros(1, 50, dtype=torch.int64)
+    x, _ = model._embed(inputs, None)
+    assert 0.3 < (x == 0).float().mean() < 0.7
+    assert not (model.eval()._embed(inputs, None)[0] == 0).any()
 
 
 def test_a_convolution_stands_before_every_layer(generator):

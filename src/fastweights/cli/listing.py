@@ -42,9 +42,21 @@ def _studies() -> list[str]:
 
 
 def _models() -> list[str]:
-    from fastweights.experiments import formal_languages, recall, retrieval, sparse_feed_forward
+    from fastweights.experiments import (
+        formal_languages,
+        language_models,
+        recall,
+        retrieval,
+        sparse_feed_forward,
+    )
 
-    menus = (formal_languages.MODELS, retrieval.MODELS, recall.MODELS, sparse_feed_forward.MODELS)
+    menus = (
+        formal_languages.MODELS,
+        retrieval.MODELS,
+        recall.MODELS,
+        sparse_feed_forward.MODELS,
+        language_models.MODELS,
+    )
     return _aligned(
         {
             name: " ".join(f"{key}={value}" for key, value in _flat(settings).items())

@@ -2,6 +2,7 @@
 
 from fastweights.experiments.experiment import Experiment
 from fastweights.experiments.formal_languages import DEMO, FORMAL_LANGUAGES
+from fastweights.experiments.language_models import LANGUAGE_MODELS
 from fastweights.experiments.recall import RECALL
 from fastweights.experiments.retrieval import RETRIEVAL
 from fastweights.experiments.sparse_feed_forward import SPARSE_FEED_FORWARD
@@ -12,4 +13,5 @@ EXPERIMENTS: dict[str, Experiment] = {
     "retrieval": RETRIEVAL,
     "recall": RECALL,
     "sparse_feed_forward": SPARSE_FEED_FORWARD,
+    "language_models": LANGUAGE_MODELS,
 }

@@ -8,6 +8,7 @@ from torch import Tensor
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normalization
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import AssociativeLayer
+from fastweights.layers.scale import Scale
 from fastweights.ops.delta_rule import delta_rule
 from fastweights.ops.precision import widest_dtype
 
@@ -30,6 +31,7 @@ class DeltaNet(AssociativeLayer):
         num_heads: H; `head_dim` defaults to dim / num_heads.
         feature_map, normalization, dpfp_nu, num_random_features: see `FeatureMap`.
         max_write_strength: the sigmoid of the write strength is multiplied by this; in (0, 2].
+        scale_output: multiply what is read by head_dim^-0.5, as the official language models do.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
@@ -43,6 +45,7 @@ class DeltaNet(AssociativeLayer):
         dpfp_nu: int = 3,
         num_random_features: int = 64,
         max_write_strength: float = 1.0,
+        scale_output: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -50,6 +53,7 @@ class DeltaNet(AssociativeLayer):
             raise ValueError(f"max_write_strength must be in (0, 2], got {max_write_strength}")
         self.num_heads = num_heads
         self.head_dim = split_heads(dim, num_heads, head_dim)
+        self.scale = Scale.of_heads(self.head_dim, scale_output)
         self.max_write_strength = max_write_strength
         self.feature_map = FeatureMap(
             self.head_dim, feature_map, normalization, dpfp_nu, num_random_features, generator
@@ -66,7 +70,7 @@ class DeltaNet(AssociativeLayer):
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         memory = None if state is None else state.memory
         y, memory = delta_rule(*self.rule_inputs(x), memory)
-        return self.output_projection(y.flatten(-2)), DeltaNetState(memory)
+        return self.output_projection(self.scale(y.flatten(-2))), DeltaNetState(memory)
 
     def rule_inputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """`x [B, T, D]` -> q, k `[B, T, H, K]`, v `[B, T, H, V]`, write strength `[B, T, H]`."""

@@ -63,6 +63,20 @@ def normal(
     return nn.Parameter(nn.init.normal_(torch.empty(shape), mean, std, generator=generator))
 
 
+def draw_normal(model: nn.Module, generator: torch.Generator | None) -> None:
+    """Draw linear layers and embeddings again from N(0, 0.02^2) and the weights of norms from
+    N(1, 0.02^2), with biases 0, as the official language models of Schlag, Irie, Schmidhuber (2021)
+    do. What else there is stays as it is."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
+            nn.init.normal_(module.weight, std=0.02, generator=generator)
+        if isinstance(module, nn.Linear | nn.LayerNorm):
+            mean = 1.0 if isinstance(module, nn.LayerNorm) else 0.0
+            nn.init.normal_(module.weight, mean, 0.02, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
 def split_heads(dim: int, num_heads: int, head_dim: int | None) -> int:
     """The width of one head: `head_dim` if given, else dim / num_heads."""
     check_sizes(num_heads=num_heads)

@@ -6,6 +6,7 @@ from torch import Tensor
 from fastweights.layers.feature_map import FeatureMap, FeatureMapName, Normalization
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import AssociativeLayer
+from fastweights.layers.scale import Scale
 from fastweights.ops.linear_attention import (
     NORMALIZER_EPS,
     LinearAttentionState,
@@ -25,6 +26,7 @@ class LinearTransformer(AssociativeLayer):
         num_heads: H; `head_dim` defaults to dim / num_heads.
         feature_map, normalization, dpfp_nu, num_random_features: see `FeatureMap`.
         attention_normalizer: divide each output by the sum of its attention weights.
+        scale_output: multiply what is read by head_dim^-0.5, as the official language models do.
         generator: of the initial weights; PyTorch's default one if None.
     """
 
@@ -38,11 +40,13 @@ class LinearTransformer(AssociativeLayer):
         dpfp_nu: int = 3,
         num_random_features: int = 64,
         attention_normalizer: bool = False,
+        scale_output: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.head_dim = split_heads(dim, num_heads, head_dim)
+        self.scale = Scale.of_heads(self.head_dim, scale_output)
         self.attention_normalizer = attention_normalizer
         self.feature_map = FeatureMap(
             self.head_dim, feature_map, normalization, dpfp_nu, num_random_features, generator
@@ -64,7 +68,7 @@ class LinearTransformer(AssociativeLayer):
         y, state = linear_attention(
             self.feature_map(q), self.feature_map(k), v, state, normalize=self.attention_normalizer
         )
-        return self.output_projection(y.flatten(-2)), state
+        return self.output_projection(self.scale(y.flatten(-2))), state
 
     def association(self, x: Tensor, state: LinearAttentionState) -> tuple[Tensor, Tensor]:
         _, k, v = self.input_projection(x).unflatten(-1, (self.num_heads, -1)).chunk(3, -1)

@@ -35,6 +35,7 @@ class NormalizedDeltaNet(DeltaNet):
         normalization: Normalization = "sum",
         dpfp_nu: int = 3,
         num_random_features: int = 64,
+        scale_output: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         if feature_map in SIGNED_FEATURES:
@@ -50,6 +51,7 @@ class NormalizedDeltaNet(DeltaNet):
             normalization,
             dpfp_nu,
             num_random_features,
+            scale_output=scale_output,
             generator=generator,
         )
 
@@ -59,7 +61,7 @@ class NormalizedDeltaNet(DeltaNet):
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, NormalizedDeltaRuleState]:
         y, state = normalized_delta_rule(*self.rule_inputs(x), state)
-        return self.output_projection(y.flatten(-2)), state
+        return self.output_projection(self.scale(y.flatten(-2))), state
 
     def read(self, keys: Tensor, state: NormalizedDeltaRuleState) -> Tensor:
         total = torch.einsum("bmhk,bhk->bmh", keys, state.key_sum)

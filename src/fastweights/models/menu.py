@@ -8,7 +8,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from fastweights.layers.delta_delta_net import DeltaDeltaNet
+from fastweights.layers.delta_lstm import DeltaLSTM
+from fastweights.layers.delta_mlp import DeltaMLP
 from fastweights.layers.delta_net import DeltaNet
+from fastweights.layers.delta_rnn import DeltaRNN
 from fastweights.layers.dense import Dense
 from fastweights.layers.e_lstm import ELSTM
 from fastweights.layers.layer import FeedForward, SequenceLayer
@@ -31,7 +35,7 @@ from fastweights.models.block import (
     PreNormBlock,
     ResidualBlock,
 )
-from fastweights.models.sequence_model import Embedding, SequenceModel
+from fastweights.models.sequence_model import Embedding, Initialization, Positions, SequenceModel
 from fastweights.near_names import check_name
 
 SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
@@ -44,6 +48,10 @@ SEQUENCE_LAYERS: dict[str, type[SequenceLayer]] = {
     "normalized_delta_net": NormalizedDeltaNet,
     "recurrent_delta_net": RecurrentDeltaNet,
     "srwm": SRWM,
+    "delta_rnn": DeltaRNN,
+    "delta_lstm": DeltaLSTM,
+    "delta_delta_net": DeltaDeltaNet,
+    "delta_mlp": DeltaMLP,
 }
 
 # A layer, or one with some options fixed: `functools.partial(Layer, option=value)`.
@@ -108,6 +116,16 @@ class ModelSettings(Protocol):
     def dropout(self) -> float: ...
     @property
     def embedding(self) -> Embedding: ...
+    @property
+    def scale_embedding(self) -> bool: ...
+    @property
+    def embedding_dropout(self) -> float: ...
+    @property
+    def positions(self) -> Positions: ...
+    @property
+    def adaptive_cutoffs(self) -> tuple[int, ...] | None: ...
+    @property
+    def initialization(self) -> Initialization: ...
 
 
 class Resolved(NamedTuple):
@@ -218,6 +236,11 @@ def build_model(
         blocks,
         final_norm=resolved.final_norm,
         embedding=settings.embedding,
+        scale_embedding=settings.scale_embedding,
+        embedding_dropout=settings.embedding_dropout,
+        positions=settings.positions,
+        adaptive_cutoffs=settings.adaptive_cutoffs,
+        initialization=settings.initialization,
         generator=generator,
     )
 

@@ -5,6 +5,18 @@ from fastweights.ops.clamped_delta_rule import (
     clamped_delta_rule_recurrent,
     clamped_delta_rule_step,
 )
+from fastweights.ops.delta_lstm import (
+    DeltaLSTMState,
+    delta_lstm,
+    delta_lstm_recurrent,
+    delta_lstm_step,
+)
+from fastweights.ops.delta_rnn import (
+    DeltaRNNState,
+    delta_rnn,
+    delta_rnn_recurrent,
+    delta_rnn_step,
+)
 from fastweights.ops.delta_rule import (
     delta_rule,
     delta_rule_chunk,
@@ -70,6 +82,8 @@ from fastweights.ops.softmax_attention import (
 from fastweights.ops.sparse_read import sparse_read
 
 __all__ = [
+    "DeltaLSTMState",
+    "DeltaRNNState",
     "LSTMState",
     "LSTMWeights",
     "LinearAttentionState",
@@ -81,6 +95,12 @@ __all__ = [
     "clamped_delta_rule",
     "clamped_delta_rule_recurrent",
     "clamped_delta_rule_step",
+    "delta_lstm",
+    "delta_lstm_recurrent",
+    "delta_lstm_step",
+    "delta_rnn",
+    "delta_rnn_recurrent",
+    "delta_rnn_step",
     "delta_rule",
     "delta_rule_chunk",
     "delta_rule_recurrent",

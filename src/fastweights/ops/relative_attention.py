@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from fastweights.ops.precision import widest_dtype
+from fastweights.ops.sinusoids import sinusoids
 
 
 def relative_attention(
@@ -72,16 +72,8 @@ def relative_attention_recurrent(
 
 
 def distance_sinusoids(length: int, dim: int, like: Tensor) -> Tensor:
-    """R_d for d = 0 .. length - 1: `[length, dim]`, on the device and in the dtype of `like`.
-
-    The sines of d / 10000^(2 i / dim), i = 0 .. dim / 2 - 1, then the cosines (Vaswani et al.,
-    2017, have them by turns); computed in float32 at least.
-    """
-    dtype, device = widest_dtype(like), like.device
-    exponent = torch.arange(0, dim, 2, dtype=dtype, device=device) / dim
-    distance = torch.arange(length, dtype=dtype, device=device)
-    angle = distance[:, None] / 10000**exponent
-    return torch.cat([angle.sin(), angle.cos()], -1)[:, :dim].to(like.dtype)
+    """R_d for d = 0 .. length - 1: `[length, dim]`, on the device and in the dtype of `like`."""
+    return sinusoids(torch.arange(length, device=like.device), dim, like)
 
 
 def _shift(by_distance: Tensor) -> Tensor:

@@ -56,7 +56,26 @@ FEED_FORWARD_MODEL_NAMES: dict[str, str] = {
 }
 """Those of study sparse_feed_forward."""
 
-ALL_MODEL_NAMES = MODEL_NAMES | RECALL_MODEL_NAMES | FEED_FORWARD_MODEL_NAMES
+LANGUAGE_MODEL_NAMES: dict[str, str] = {
+    "lm_softmax": "softmax attention",
+    "lm_transformer_xl": "Transformer-XL",
+    "lm_linear": "linear Transformer",
+    "lm_linear_dpfp": "linear Transformer, DPFP-1",
+    "lm_delta_net": "DeltaNet",
+    "lm_delta_net_dpfp": "DeltaNet, DPFP-1",
+    "lm_recurrent_delta": "Recurrent Delta",
+    "lm_srwm": "SRWM",
+    "lm_delta_rnn": "Delta RNN",
+    "lm_delta_lstm": "Delta LSTM",
+    "lm_delta_net_top_k": "DeltaNet, Top-K",
+    "lm_delta_net_pkm": "DeltaNet, PKM",
+    "lm_delta_net_switch": "DeltaNet, Switch",
+    "lm_delta_net_s_base": "DeltaNet, S-BASE",
+    "lm_delta_net_sigma_moe": "DeltaNet, σ-MoE",
+}
+"""Those of study language_models."""
+
+ALL_MODEL_NAMES = MODEL_NAMES | RECALL_MODEL_NAMES | FEED_FORWARD_MODEL_NAMES | LANGUAGE_MODEL_NAMES
 """In the order of the tables."""
 
 

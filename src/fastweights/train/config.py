@@ -317,6 +317,28 @@ class SequenceModelConfig(Frozen):
         default="learned",
         description="input embedding; tied: it is the output layer's weight, too",
     )
+    scale_embedding: bool = Field(
+        default=False, description="multiply the embedding by the square root of the width"
+    )
+    embedding_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="dropout probability after the embedding and before the output layer",
+    )
+    positions: Literal["none", "sinusoidal"] = Field(
+        default="none", description="what is added to the embedding"
+    )
+    adaptive_cutoffs: tuple[int, ...] | None = Field(
+        default=None,
+        description="embedding tied: an adaptive softmax over tokens in the order of their "
+        "frequency, with clusters that begin here, null: none (default: null)",
+    )
+    initialization: Literal["layers", "normal"] = Field(
+        default="layers",
+        description="initial weights: those of each layer, or N(0, 0.02) for embeddings and linear "
+        "layers",
+    )
     final_norm: bool | None = Field(
         default=None,
         description="a LayerNorm before the output layer (default: true for block post_norm)",
