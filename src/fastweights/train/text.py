@@ -1,9 +1,10 @@
-"""Language modelling: the next byte of a text."""
+"""Language modelling: the next token of a text."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
 from fastweights.train.protocol import Protocol
 
-VALIDATION_BYTES = 2**18
+VALIDATION_TOKENS = 2**18
 """That an evaluation during training looks at, from the beginning."""
 TOKENS_A_PASS = 2**14
 
 
 class TextProblem(Problem):
-    """Cross-entropy of every next byte, in segments of `context_length` bytes that know nothing of
-    each other.
+    """Cross-entropy of every next token, in segments of `context_length` tokens that know nothing
+    of each other.
 
     The training text is cut into one lane for each sequence of the batch; a step takes the next
     segment of every lane. Validation and test are cut into segments in the same way; what does not
@@ -52,13 +53,16 @@ class TextProblem(Problem):
             raise ConfigError(
                 [
                     f"text: {self.task.text}: too short for {config.training.batch_size} sequences "
-                    f"of {self.task.context_length} bytes: {sizes['train']} bytes to train, "
+                    f"of {self.task.context_length} tokens: {sizes['train']} tokens to train, "
                     f"{sizes['validation']} to validate"
                 ]
             )
         self.steps_per_epoch = self.segments
         self.checksum = corpus.checksum
-        self.vocab_size = corpus.tokenizer.vocab_size
+        self.tokenizer, self.vocab_size = corpus.tokenizer, corpus.tokenizer.vocab_size
+        self.bytes_per_token = {
+            name: corpus.num_bytes[name] / len(tokens) for name, tokens in self.held_out.items()
+        }
         self.protocol = Protocol(config, self.segments, self.loss_name, accuracy_name=None)
 
     def build_model(self) -> nn.Module:
@@ -67,8 +71,12 @@ class TextProblem(Problem):
         generator = generator_for(self.config.seed, "model")
         return build_model(self.config.model, self.vocab_size, self.vocab_size, generator)
 
+    def describe(self, run_folder: Path) -> None:
+        """The tokenizer's file, where it has one."""
+        self.tokenizer.save(run_folder)
+
     def training_loss(self, model: nn.Module, step: int) -> TrainingLoss:
-        """Mean over all bytes of a segment of every lane."""
+        """Mean over all tokens of a segment of every lane."""
         length = self.task.context_length
         start = step % self.segments * length
         segment = self._on_device(self.lanes[:, start : start + length + 1])
@@ -78,16 +86,20 @@ class TextProblem(Problem):
 
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
         """On the beginning of `validation`."""
-        return {"validation": self._scores(model, self.held_out["validation"][:VALIDATION_BYTES])}
+        return {"validation": self._scores(model, "validation", VALIDATION_TOKENS)}
 
     def conclude(self, model: nn.Module, step: int) -> dict[str, Any]:
         """On all of `validation` and `test`."""
-        return {"splits": {name: self._scores(model, text) for name, text in self.held_out.items()}}
+        return {"splits": {name: self._scores(model, name) for name in self.held_out}}
 
     @torch.inference_mode()
-    def _scores(self, model: nn.Module, text: Tensor) -> Scores:
-        """nats_per_token, bits_per_byte (None where not finite) and num_tokens."""
-        length = self.task.context_length
+    def _scores(self, model: nn.Module, split: str, num_tokens: int | None = None) -> Scores:
+        """nats_per_token, bits_per_byte, and perplexity where tokens are no bytes (None where not
+        finite), and num_tokens; of the first `num_tokens`, or all.
+
+        bits_per_byte counts the bytes of the whole split for all of its tokens.
+        """
+        text, length = self.held_out[split][:num_tokens], self.task.context_length
         count = (len(text) - 1) // length
         starts = torch.arange(count) * length
         segments = text[starts[:, None] + torch.arange(length + 1)]
@@ -102,11 +114,19 @@ class TextProblem(Problem):
             ).item()
         model.train(was_training)
         mean = nats / (count * length)
-        return {
+        scores = {
             "nats_per_token": finite_or_none(mean),
-            "bits_per_byte": finite_or_none(mean / math.log(2)),
+            "bits_per_byte": finite_or_none(mean / self.bytes_per_token[split] / math.log(2)),
             "num_tokens": count * length,
         }
+        if self.tokenizer.file is not None:
+            scores["perplexity"] = finite_or_none(_exp(mean))
+        return scores
 
     def _on_device(self, tokens: Tensor) -> Tensor:
         return tokens.to(self.device, torch.int64)
+
+
+def _exp(nats: float) -> float:
+    """exp, infinite where it is too large."""
+    return math.exp(nats) if nats < 700 else math.inf
