@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastweights.tasks.text.source import Source
 
 TOKENIZER_NAMES = ("bytes", "sentencepiece", "tokenizers", "words")
-FETCHED = ("debian-english",)
+FETCHED = ("debian_english",)
 REFRESH_S = 0.5
 
 
@@ -79,7 +79,7 @@ def _add_prepare(parser: Parser) -> None:
 def _add_fetch(parser: Parser) -> None:
     parser.usage = "fastweights data fetch debian-english --out FOLDER"
     parser.add_argument(
-        "corpus", type=name_in("corpus", FETCHED), metavar="CORPUS", help=", ".join(FETCHED)
+        "corpus", type=name_in("corpus", FETCHED), metavar="CORPUS", help="debian-english"
     )
     parser.add_argument(
         "--out", type=path, required=True, metavar="FOLDER", help="where the text is written"
