@@ -28,7 +28,7 @@ def unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(debian_english, "_unpack", unpack)
     monkeypatch.setattr(debian_english, "_apt", lambda *_: None)
-    monkeypatch.setattr(debian_english.shutil, "which", lambda program: program)
+    monkeypatch.setattr("shutil.which", lambda program: program)
     first = {name: PACKAGES[name] for name in (BROWN, "anarchism", "wordnet-base")}
     first["wordnet-base"] = PACKAGES[BROWN]
     monkeypatch.setattr(debian_english, "PACKAGES", first)

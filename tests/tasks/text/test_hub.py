@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_web_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
     """Every document ends in a story end; the validation files give validation and test."""
     repository, web = HUB[name]
     assert isinstance(web, hub.Web)
-    monkeypatch.setitem(HUB, name, (repository, web._replace(tokenizer_files=1, held_out=2)))
+    monkeypatch.setitem(HUB, name, (repository, replace(web, tokenizer_files=1, held_out=2)))
     files = [[f"{split} {i}" for i in range(6)] for split in ("t", "v")]
     count = len(repository.files["train"])
     write(tmp_path, name, {"train": [files[0]] * count, "validation": [files[1]]})

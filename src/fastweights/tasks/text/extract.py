@@ -151,9 +151,8 @@ def descriptions(folder: Path) -> Documents:
     seen: set[str] = set()
     for path in sorted(folder.glob("*_main_i18n_Translation-en")):
         stanzas = path.read_text(encoding="utf-8", errors="replace").split("\n\n")
-        yield from _parts(
-            path.name.split("_")[2], (_new_paragraphs(stanza, seen) for stanza in stanzas)
-        )
+        release = path.name.split("_")[-4]
+        yield from _parts(release, (_new_paragraphs(stanza, seen) for stanza in stanzas))
 
 
 def _new_paragraphs(stanza: str, seen: set[str]) -> str:

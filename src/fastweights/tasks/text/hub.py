@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -110,7 +111,8 @@ def _enwik8_part(read: Read, split: str) -> Iterator[str]:
         start += size
 
 
-class Web(NamedTuple):
+@dataclass(frozen=True)
+class Web:
     """Documents with STORY_END behind each. tokenizer_files: of the files to train, the first that
     the tokenizer learns from; held_out: documents in `validation`, 0.5 % of the published one; as
     many after them are `test`, which the papers have not."""
