@@ -1,11 +1,14 @@
-"""Files that are either the old ones or the new ones, never half of each."""
+"""Files and folders that are either the old ones or the new ones, never half of each."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +54,35 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder beside `path`, renamed to `path` at the end of the block, and gone where
+    the block raises.
+
+    Raises FileExistsError where `path` is there and is no empty folder.
+    """
+    path = Path(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise FileExistsError(errno.EEXIST, "is there already, and not an empty folder", str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(
+        tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY_SUFFIX)
+    )
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(path.parent)
+
+
 def is_temporary(path: Path) -> bool:
-    """Is it a temporary file of `write_bytes`, which a process killed while writing leaves?"""
+    """Is it a temporary file of `write_bytes`, or folder of `new_folder`, which a process killed
+    while writing leaves?"""
     return path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX)
 
 

@@ -18,6 +18,9 @@ from fastweights.models.menu import SEQUENCE_LAYERS
 from fastweights.models.sequence_model import SequenceLosses
 from fastweights.models.state import enter_segment, tensors_of
 from fastweights.tasks.text.corpus import load_corpus
+from fastweights.tasks.text.prepared import prepare
+from fastweights.tasks.text.source import local_source
+from fastweights.tasks.text.tokenizer import load_tokenizer
 from fastweights.train import loop, text_scores
 from fastweights.train.activation_checkpointing import checkpoint_blocks
 from fastweights.train.checkpoint import Checkpoints
@@ -26,6 +29,7 @@ from fastweights.train.errors import RunFolderError, TrainingInterrupted
 from fastweights.train.loop import train
 from fastweights.train.optimizer import lr_at
 from fastweights.train.precision import precision_plugin
+from fastweights.train.run_model import model_sizes
 from fastweights.train.text import TextProblem
 
 LENGTH, LANES = 8, 4
@@ -119,6 +123,26 @@ def test_every_byte_counts_once(corpus, monkeypatch):
     assert found.evaluate(Recorder(), 0)["validation"]["bits_per_byte"] == pytest.approx(8)
 
 
+def test_sub_words_count_their_bytes(corpus, tmp_path):
+    """Bits per byte are those of the whole text, perplexity that of a token."""
+    for i in range(30):
+        (corpus / f"{i}.txt").write_text("a bc def\n" * (20 + i), encoding="utf-8")
+    out = tmp_path / "prepared"
+    prepare(local_source(str(corpus)), out, "words")
+    found = problem(out)
+    assert found.vocab_size == 5  # with <eos> and <unk>
+    model = found.build_model().eval()
+    scores = found.conclude(model, 0)["splits"]["test"]
+    held_out = load_corpus(str(out))
+    tokens_per_byte = len(held_out.splits["test"]) / held_out.num_bytes["test"]
+    nats = scores["nats_per_token"]
+    assert scores["bits_per_byte"] == pytest.approx(nats * tokens_per_byte / math.log(2))
+    assert scores["perplexity"] == pytest.approx(math.exp(nats))
+    assert model_sizes(config(out)) == (5, 5)
+    found.describe(tmp_path)
+    assert load_tokenizer(tmp_path).vocab_size == 5
+
+
 def test_it_learns_and_tells(corpus, tmp_path):
     result = train(config(corpus), tmp_path / "run", progress=False)
     assert result["splits"]["test"]["bits_per_byte"] < 1.0  # without context: 2
@@ -139,8 +163,8 @@ def test_no_loss_by_position_on_a_short_text(corpus):
     ("values", "message"),
     [
         ({"task": {"text": "nowhere"}}, "text: nowhere: no such file or folder"),
-        ({"task": {"context_length": 10**6}}, "too short for 4 sequences of 1000000 bytes: "),
-        ({"training": {"batch_size": 10**6}}, "too short for 1000000 sequences of 8 bytes: "),
+        ({"task": {"context_length": 10**6}}, "too short for 4 sequences of 1000000 tokens: "),
+        ({"training": {"batch_size": 10**6}}, "too short for 1000000 sequences of 8 tokens: "),
     ],
 )
 def test_text_that_cannot_be_used(corpus, values, message):
@@ -375,7 +399,7 @@ def test_a_run_knows_its_text(corpus, tmp_path):
     run = tmp_path / "run"
     values = {"training": {"max_steps": 2, "evaluate_every": 2}}
     result = train(config(corpus, **values), run, progress=False)
-    there = json.loads((run / "corpus.json").read_text())
+    there = json.loads((run / "text.json").read_text())
     known = load_corpus(str(corpus))
     assert there == {
         "source": str(corpus),
@@ -388,6 +412,6 @@ def test_a_run_knows_its_text(corpus, tmp_path):
     message = f"{corpus}: not the text that the run {run} learned: checksum "
     with pytest.raises(RunFolderError, match=message):
         evaluate_again(loaded)
-    (run / "corpus.json").write_text("[]")
+    (run / "text.json").write_text("[]")
     with pytest.raises(RunFolderError, match="damaged: no checksum"):
         evaluate_again(loaded)

@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "the labels of a string, position by position",
     "study": "train a grid of languages, models and seeds over worker processes",
     "report": "tables and plots of a study folder or a run folder",
+    "data": "text to train on: token files of your own, and English text to download",
     "list": "languages, layers, feed-forwards, blocks, models and studies by name",
 }
 MODULES = {"list": "listing"}  # a module named `list` would hide the builtin in this one

@@ -257,16 +257,16 @@ class RecallTask(Frozen):
 
 
 class TextTask(Frozen):
-    """Language modelling: the next byte of a text."""
+    """Language modelling: the next token of a text."""
 
     kind: Literal["text"] = "text"
     text: str = Field(
         default="python_stdlib",
         min_length=1,
-        description="a file, a folder of files, or python_stdlib: the sources of Python's own "
-        "library (default: python_stdlib)",
+        description="a file, a folder of files, a folder made by `fastweights data prepare`, or "
+        "python_stdlib: the sources of Python's own library (default: python_stdlib)",
     )
-    context_length: int = Field(default=256, gt=0, description="bytes that a model sees at once")
+    context_length: int = Field(default=256, gt=0, description="tokens that a model sees at once")
     carry_state: bool = Field(
         default=False,
         description="the state at the end of a segment is where the next one of the lane begins; "

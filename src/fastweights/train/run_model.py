@@ -8,7 +8,7 @@ from torch import nn
 
 from fastweights.models.menu import build_model, resolve
 from fastweights.tasks.formal.menu import Task, load_language
-from fastweights.tasks.text.tokenizer import ByteTokenizer
+from fastweights.tasks.text.corpus import corpus_vocab_size
 from fastweights.train.config import (
     RecallTask,
     RetrievalTask,
@@ -58,6 +58,7 @@ def model_sizes(config: RunConfig) -> tuple[int, int]:
     if isinstance(task, RecallTask):
         return task.vocab_size, task.vocab_size
     if isinstance(task, TextTask):
-        return ByteTokenizer.vocab_size, ByteTokenizer.vocab_size
+        vocab_size = corpus_vocab_size(task.text)
+        return vocab_size, vocab_size
     known = load_run_task(config) if task.kind == "files" else load_language(task.model_dump())
     return sizes_for(known.symbols, known.labels)

@@ -1,4 +1,4 @@
-"""Language modelling: the next byte of a text."""
+"""Language modelling: the next token of a text."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from fastweights.models.state import enter_segment, leave_segment, tensors_of, w
 from fastweights.tasks.text.characters import count_characters
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
-from fastweights.train.corpus_file import check_corpus, write_corpus
 from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss
 from fastweights.train.protocol import Protocol
+from fastweights.train.text_file import check_text_file, write_text_file
 from fastweights.train.text_positions import loss_by_position
 from fastweights.train.text_scores import Progress, Reading, TextSize, text_scores
 
-VALIDATION_BYTES = 2**18
+VALIDATION_TOKENS = 2**18
 """That an evaluation during training looks at, from the beginning."""
 LONGER = 4
 """So many times the training context is what the loss by position goes to."""
 
 
 class TextProblem(Problem):
-    """Cross-entropy of every next byte, in segments of `context_length` bytes.
+    """Cross-entropy of every next token, in segments of `context_length` tokens.
 
     The training text is cut into one lane for each sequence of the batch; a step takes the next
     segment of every lane. With `carry_state` a segment begins in the state in which the one before
@@ -60,13 +60,13 @@ class TextProblem(Problem):
             raise ConfigError(
                 [
                     f"text: {self.task.text}: too short for {config.training.batch_size} sequences "
-                    f"of {self.task.context_length} bytes: {sizes['train']} bytes to train, "
+                    f"of {self.task.context_length} tokens: {sizes['train']} tokens to train, "
                     f"{sizes['validation']} to validate"
                 ]
             )
         self.steps_per_epoch = self.segments
         self.checksum = corpus.checksum
-        self.vocab_size = corpus.tokenizer.vocab_size
+        self.tokenizer, self.vocab_size = corpus.tokenizer, corpus.tokenizer.vocab_size
         self.protocol = Protocol(config, self.segments, self.loss_name, accuracy_name=None)
         self.parts = self.lanes.chunk(config.training.accumulate)
         self.carried: list[Any] = [None] * len(self.parts)
@@ -78,15 +78,16 @@ class TextProblem(Problem):
         return build_model(self.config.model, self.vocab_size, self.vocab_size, generator)
 
     def describe(self, run_folder: Path) -> None:
-        """corpus.json."""
-        write_corpus(self.task.text, self.corpus, run_folder)
+        """The tokenizer's file, where it has one, and text.json."""
+        self.tokenizer.save(run_folder)
+        write_text_file(self.task.text, self.corpus, run_folder)
 
     def check(self, run_folder: Path) -> None:
-        """The text is the one of corpus.json."""
-        check_corpus(self.task.text, self.corpus, run_folder)
+        """The text is the one of text.json."""
+        check_text_file(self.task.text, self.corpus, run_folder)
 
     def training_loss(self, model: nn.Module, step: int, part: int = 0) -> TrainingLoss:
-        """Mean over all bytes of a segment of every lane of a part."""
+        """Mean over all tokens of a segment of every lane of a part."""
         length = self.task.context_length
         start = step % self.segments * length
         segment = self._on_device(self.parts[part][:, start : start + length + 1])
@@ -131,7 +132,7 @@ class TextProblem(Problem):
 
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
         """On the beginning of `validation`."""
-        tokens = self.held_out["validation"][:VALIDATION_BYTES]
+        tokens = self.held_out["validation"][:VALIDATION_TOKENS]
         size = self.sizes["validation"]
         return {"validation": text_scores(model, tokens, self.reading, size, self.device)}
 

@@ -7,12 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fastweights.tasks.text.documents import SEPARATOR, read_documents, split_documents
+from fastweights.tasks.text.documents import SEPARATOR, Piece, find_documents, split_documents
+from fastweights.tasks.text.prepared import (
+    is_prepared,
+    open_tokenizer,
+    open_tokens,
+    read_description,
+)
 from fastweights.tasks.text.tokenizer import ByteTokenizer, Tokenizer
 
 SPLITS = ("train", "validation", "test")
@@ -29,14 +36,25 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(source: str) -> Corpus:
-    """A file, a folder or PYTHON_STDLIB as bytes. Raises ValueError as `read_documents` does."""
-    texts = split_documents(read_documents(source))
-    splits = {split: _bytes(texts[split]) for split in SPLITS}
+    """A prepared corpus, its tokens mapped into memory; or a file, a folder or PYTHON_STDLIB as
+    bytes. Raises ValueError, in one line, as `find_documents` does, or where the folder is damaged.
+    """
+    if is_prepared(source):
+        return _prepared(Path(source))
+    pieces = split_documents(find_documents(source))
+    splits = {split: _bytes(pieces[split]) for split in SPLITS}
     digest = hashlib.sha256()
     for tokens in splits.values():
         digest.update(len(tokens).to_bytes(8, "big") + tokens.numpy().tobytes())
     num_bytes = {split: len(tokens) for split, tokens in splits.items()}
     return Corpus(splits, num_bytes, ByteTokenizer(), digest.hexdigest())
+
+
+def corpus_vocab_size(source: str) -> int:
+    """Of the tokenizer of `load_corpus(source)`; reads no text."""
+    if is_prepared(source):
+        return read_description(Path(source)).vocab_size
+    return ByteTokenizer.vocab_size
 
 
 def lanes(tokens: Tensor, num_lanes: int) -> Tensor:
@@ -46,6 +64,22 @@ def lanes(tokens: Tensor, num_lanes: int) -> Tensor:
     return tokens[: num_lanes * length].view(num_lanes, length)
 
 
-def _bytes(texts: list[bytes]) -> Tensor:
-    joined = b"".join(text + bytes([SEPARATOR]) for text in texts)
-    return torch.frombuffer(bytearray(joined), dtype=torch.uint8)
+def _prepared(folder: Path) -> Corpus:
+    description = read_description(folder)
+    missing = [split for split in SPLITS if split not in description.splits]
+    if missing:
+        raise ValueError(f"text: {folder}: has no split {missing[0]}")
+    return Corpus(
+        {split: open_tokens(folder, description, split) for split in SPLITS},
+        {split: description.splits[split].num_bytes for split in SPLITS},
+        open_tokenizer(folder, description),
+        description.checksum(),
+    )
+
+
+def _bytes(pieces: list[Piece]) -> Tensor:
+    joined = bytearray()
+    for piece in pieces:
+        joined += piece.read()
+        joined.append(SEPARATOR)
+    return torch.frombuffer(joined, dtype=torch.uint8)

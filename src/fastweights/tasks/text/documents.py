@@ -1,5 +1,8 @@
 """Documents from a file, a folder or Python's own sources, and their splits.
 
+A document is held by its place and the hash of its text; the text is read when it is used, so that
+memory does not grow with the corpus.
+
 A document belongs to one split alone, so that no test text stands beside training text of the same
 file; only a corpus of fewer than MIN_DOCUMENTS documents, or one that is mostly one document, is
 cut within them.
@@ -28,13 +31,32 @@ NOT_LIBRARY = ("site-packages", "dist-packages", "__pycache__", "test", "tests",
 
 
 class Document(NamedTuple):
-    """name: where it is, below the source; text: UTF-8, without SEPARATOR."""
+    """name: where it is, below the source; path: of its file; size: in bytes; digest: SHA-256 of
+    its text, which is UTF-8 without SEPARATOR."""
 
     name: str
-    text: bytes
+    path: Path
+    size: int
+    digest: bytes
 
 
-def read_documents(source: str) -> list[Document]:
+class Piece(NamedTuple):
+    """The bytes `start` .. `end` of a document: all of them, but where it is cut."""
+
+    document: Document
+    start: int
+    end: int
+
+    def read(self) -> bytes:
+        """The text. Raises ValueError where the file is no longer what it was."""
+        path = self.document.path
+        text = _bytes_of(path)
+        if hashlib.sha256(text).digest() != self.document.digest:
+            raise ValueError(f"text: {path}: has changed while it was being read")
+        return text[self.start : self.end]
+
+
+def find_documents(source: str) -> list[Document]:
     """The documents of PYTHON_STDLIB, of a file (one) or of a folder (every file below it that has
     no hidden part in its path), ordered by name; of equal ones the last.
 
@@ -45,49 +67,60 @@ def read_documents(source: str) -> list[Document]:
     if source == PYTHON_STDLIB:
         documents = list(_standard_library())
     elif place.is_file():
-        documents = [_read(place, place.name)]
+        documents = [_document(place, place.name)]
     elif place.is_dir():
-        documents = [_read(path, name) for name, path in _files_below(place)]
+        documents = [_document(path, name) for name, path in _files_below(place)]
     else:
         raise ValueError(f"text: {source}: no such file or folder, and not {PYTHON_STDLIB!r}")
-    documents = list({document.text: document for document in documents if document.text}.values())
+    documents = list(
+        {document.digest: document for document in documents if document.size}.values()
+    )
     if not documents:
         raise ValueError(f"text: {source}: holds no text")
     return documents
 
 
-def split_documents(documents: Sequence[Document]) -> dict[str, list[bytes]]:
-    """The texts of train, validation and test.
+def split_documents(documents: Sequence[Document]) -> dict[str, list[Piece]]:
+    """What train, validation and test are made of.
 
     Which split a document is in follows from the hash of its text: other documents beside it change
     little, the order of the files nothing.
     """
     if len(documents) < MIN_DOCUMENTS:
         return _cut_within(documents)
-    rest = sorted(documents, key=lambda document: hashlib.sha256(document.text).digest())
-    total = sum(len(document.text) for document in rest)
-    if max(len(document.text) for document in rest) > LARGEST_SHARE * total:
+    rest = sorted(documents, key=lambda document: document.digest)
+    total = sum(document.size for document in rest)
+    if max(document.size for document in rest) > LARGEST_SHARE * total:
         return _cut_within(documents)
-    texts: dict[str, list[bytes]] = {}
+    held_out: dict[str, list[Document]] = {}
     for split, share in HELD_OUT.items():
-        texts[split] = []
-        while sum(map(len, texts[split])) < share * total:
-            texts[split].append(rest.pop().text)
-    texts["train"] = [document.text for document in rest]
-    return {split: texts[split] for split in ("train", *HELD_OUT)}
+        held_out[split], wanted = [], share * total
+        while wanted > 0:
+            held_out[split].append(rest.pop())
+            wanted -= held_out[split][-1].size
+    return {
+        split: [Piece(document, 0, document.size) for document in group]
+        for split, group in {"train": rest, **held_out}.items()
+    }
 
 
-def _cut_within(documents: Sequence[Document]) -> dict[str, list[bytes]]:
-    texts: dict[str, list[bytes]] = {"train": [], **{split: [] for split in HELD_OUT}}
+def _cut_within(documents: Sequence[Document]) -> dict[str, list[Piece]]:
+    pieces: dict[str, list[Piece]] = {"train": [], **{split: [] for split in HELD_OUT}}
     for document in documents:
-        size = len(document.text)
-        end = size
+        text, end = _bytes_of(document.path), document.size
         for split, share in HELD_OUT.items():
-            start = end - round(share * size)
-            texts[split].append(document.text[start:end])
+            start = _character_start(text, end - round(share * document.size))
+            pieces[split].append(Piece(document, start, end))
             end = start
-        texts["train"].append(document.text[:end])
-    return texts
+        pieces["train"].append(Piece(document, 0, end))
+    return pieces
+
+
+def _character_start(text: bytes, at: int) -> int:
+    """Of the character of UTF-8 that holds byte `at`."""
+    while 0 < at < len(text) and text[at] & 0b1100_0000 == 0b1000_0000:
+        at -= 1
+    return at
 
 
 def _standard_library() -> Iterator[Document]:
@@ -98,7 +131,7 @@ def _standard_library() -> Iterator[Document]:
         if path.suffix == ".py" and not built:
             text = _bytes_of(path)
             if _fault(text) is None:
-                yield Document(name, text)
+                yield _document_of(path, name, text)
 
 
 def _files_below(folder: Path, left_out: Sequence[str] = ()) -> list[tuple[str, Path]]:
@@ -111,12 +144,16 @@ def _files_below(folder: Path, left_out: Sequence[str] = ()) -> list[tuple[str, 
     return sorted(found)
 
 
-def _read(path: Path, name: str) -> Document:
+def _document(path: Path, name: str) -> Document:
     text = _bytes_of(path)
     fault = _fault(text)
     if fault:
         raise ValueError(f"text: {path}: {fault}")
-    return Document(name, text)
+    return _document_of(path, name, text)
+
+
+def _document_of(path: Path, name: str, text: bytes) -> Document:
+    return Document(name, path, len(text), hashlib.sha256(text).digest())
 
 
 def _bytes_of(path: Path) -> bytes:

@@ -1,41 +1,32 @@
-"""Text to tokens and back."""
+"""The tokenizers by name."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from pathlib import Path
 
-from fastweights.tasks.text.documents import SEPARATOR
+from fastweights.tasks.text.byte_pairs import BytePairTokenizer
+from fastweights.tasks.text.sentence_pieces import SentencePieceTokenizer
+from fastweights.tasks.text.tokens import ByteTokenizer, Tokenizer
+from fastweights.tasks.text.words import WordTokenizer
 
+__all__ = ["TOKENIZERS", "ByteTokenizer", "Tokenizer", "load_tokenizer", "tokenizer_name"]
 
-class Tokenizer(ABC):
-    """Tokens 0 .. vocab_size - 1.
-
-    Attributes:
-        vocab_size: number of tokens.
-        separator: the token behind every document.
-    """
-
-    vocab_size: int
-    separator: int
-
-    @abstractmethod
-    def encode(self, text: str) -> list[int]:
-        """The tokens of a text."""
-
-    @abstractmethod
-    def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens; what is no text is shown as U+FFFD."""
+TOKENIZERS: dict[str, type[Tokenizer]] = {
+    "bytes": ByteTokenizer,
+    "sentencepiece": SentencePieceTokenizer,
+    "tokenizers": BytePairTokenizer,
+    "words": WordTokenizer,
+}
 
 
-class ByteTokenizer(Tokenizer):
-    """One token a byte of UTF-8."""
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The one whose file is in a prepared corpus or a run folder; bytes if there is none."""
+    for kind in TOKENIZERS.values():
+        if kind.file is not None and (Path(folder) / kind.file).exists():
+            return kind.load(Path(folder) / kind.file)
+    return ByteTokenizer()
 
-    vocab_size = 256
-    separator = SEPARATOR
 
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return bytes(tokens).decode(errors="replace")
+def tokenizer_name(tokenizer: Tokenizer) -> str:
+    """Its name in TOKENIZERS."""
+    return next(name for name, kind in TOKENIZERS.items() if type(tokenizer) is kind)

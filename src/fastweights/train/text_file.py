@@ -1,4 +1,4 @@
-"""Which text a run learned, in the run folder itself: RUN/corpus.json."""
+"""Which text a run learned, in the run folder itself: RUN/text.json."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from fastweights.atomic import write_json
 from fastweights.tasks.text.corpus import Corpus
 from fastweights.train.errors import RunFolderError
 
-CORPUS_FILE = "corpus.json"
+TEXT_FILE = "text.json"
 
 
-def write_corpus(source: str, corpus: Corpus, run_folder: Path) -> None:
+def write_text_file(source: str, corpus: Corpus, run_folder: Path) -> None:
     """Write source, checksum and the number of tokens of each split; where the file is there,
-    `check_corpus`."""
-    path = run_folder / CORPUS_FILE
+    `check_text_file`."""
+    path = run_folder / TEXT_FILE
     if path.exists():
-        check_corpus(source, corpus, run_folder)
+        check_text_file(source, corpus, run_folder)
         return
     tokens = {split: len(tokens) for split, tokens in corpus.splits.items()}
     write_json(path, {"source": source, "checksum": corpus.checksum, "tokens": tokens})
 
 
-def check_corpus(source: str, corpus: Corpus, run_folder: Path) -> None:
-    """Raise RunFolderError where the text is not the one of the run, or corpus.json is damaged; an
+def check_text_file(source: str, corpus: Corpus, run_folder: Path) -> None:
+    """Raise RunFolderError where the text is not the one of the run, or text.json is damaged; an
     older run has none."""
-    path = run_folder / CORPUS_FILE
+    path = run_folder / TEXT_FILE
     if not path.exists():
         return
     try:

@@ -1,0 +1,223 @@
+"""A prepared corpus: a folder of token files, the tokenizer that made them and corpus.json.
+
+A token file is nothing but tokens, little-endian, each in the smallest type of DTYPES that holds
+the vocabulary; it is mapped into memory, not read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastweights.atomic import new_folder, write_json
+from fastweights.tasks.text.source import Source
+from fastweights.tasks.text.tokenizer import TOKENIZERS, Tokenizer, load_tokenizer
+
+DESCRIPTION_FILE = "corpus.json"
+FORMAT = 1
+DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int32": torch.int32}
+Report = Callable[[str, int], None]
+"""Told what is being done and how many bytes of text of it are done."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """num_bytes: of the text in UTF-8, separators counted as one byte each; sha256: of the file."""
+
+    num_documents: int
+    num_tokens: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """What corpus.json says; tokenizer_sha256: of the tokenizer's file, None for bytes."""
+
+    format: int
+    source: str
+    tokenizer: str
+    vocab_size: int
+    dtype: str
+    tokenizer_sha256: str | None
+    splits: dict[str, Split]
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Raises TypeError, KeyError or ValueError where it is not what `as_json` gave."""
+        if value["format"] != FORMAT:
+            raise ValueError(f"format {value['format']!r}: this version reads format {FORMAT}")
+        known = {field.name: value[field.name] for field in fields(cls)}
+        known["splits"] = {name: Split(**split) for name, split in value["splits"].items()}
+        description = cls(**known)
+        if description.dtype not in DTYPES or description.tokenizer not in TOKENIZERS:
+            raise ValueError(f"unknown {description.dtype!r} or {description.tokenizer!r}")
+        return description
+
+    def as_json(self) -> dict[str, Any]:
+        """For corpus.json."""
+        return asdict(self)
+
+    def checksum(self) -> str:
+        """Of tokens and tokenizer."""
+        parts = [f"{name} {split.sha256}" for name, split in self.splits.items()]
+        parts.append(f"{self.tokenizer} {self.tokenizer_sha256}")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def prepare(
+    source: Source,
+    out: Path,
+    tokenizer: str = "bytes",
+    vocab_size: int | None = None,
+    tokenizer_file: Path | None = None,
+    report: Report = lambda what, num_bytes: None,
+) -> Description:
+    """Write the folder `out`, new or empty, whole or not at all. Memory does not grow with the text
+    beyond what training the tokenizer needs.
+
+    tokenizer: a name of TOKENIZERS, trained on the text, or read where a `tokenizer_file` is given.
+    Raises ValueError, one line each (the text, the vocabulary), and OSError (disk full, `out` is
+    there).
+    """
+    with new_folder(out) as folder:
+        made = _tokenizer(source, tokenizer, vocab_size, tokenizer_file, report)
+        made.save(folder)
+        dtype = _dtype(made.vocab_size)
+        splits = {
+            name: _write_split(folder / f"{name}.bin", source, name, made, dtype, report)
+            for name in source.splits
+        }
+        for name, split in splits.items():
+            if split.num_tokens == 0:
+                raise ValueError(f"text: {source.name}: split {name} holds no text")
+        description = Description(
+            format=FORMAT,
+            source=source.name,
+            tokenizer=tokenizer,
+            vocab_size=made.vocab_size,
+            dtype=dtype,
+            tokenizer_sha256=_tokenizer_sha256(made, folder),
+            splits=splits,
+        )
+        write_json(folder / DESCRIPTION_FILE, description.as_json())
+    return description
+
+
+def is_prepared(place: str | Path) -> bool:
+    """Is it a folder of a prepared corpus?"""
+    return (Path(place) / DESCRIPTION_FILE).is_file()
+
+
+def read_description(folder: Path) -> Description:
+    """Of a prepared corpus. Raises ValueError, in one line, where corpus.json is damaged."""
+    path = Path(folder) / DESCRIPTION_FILE
+    try:
+        return Description.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ValueError(f"text: {path}: cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"text: {path}: is damaged: {_in_one_line(error)}") from None
+
+
+def open_tokens(folder: Path, description: Description, split: str) -> Tensor:
+    """Tokens [N] of a split, mapped into memory; what is written into them stays in memory.
+
+    Raises ValueError where the file is not as long as corpus.json says.
+    """
+    path, dtype = Path(folder) / f"{split}.bin", DTYPES[description.dtype]
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ValueError(f"text: {path}: cannot be read: {error.strerror}") from None
+    num_tokens = description.splits[split].num_tokens
+    if size != num_tokens * dtype.itemsize:
+        raise ValueError(
+            f"text: {path}: is damaged: {size} bytes, {DESCRIPTION_FILE} says "
+            f"{num_tokens * dtype.itemsize}"
+        )
+    return torch.from_file(os.fspath(path), shared=False, size=num_tokens, dtype=dtype)
+
+
+def open_tokenizer(folder: Path, description: Description) -> Tokenizer:
+    """The tokenizer of a prepared corpus. Raises ValueError where it is another one."""
+    tokenizer = load_tokenizer(folder)
+    if _tokenizer_sha256(tokenizer, folder) != description.tokenizer_sha256:
+        raise ValueError(
+            f"text: {folder}: its tokenizer (vocabulary size {tokenizer.vocab_size}) is not the "
+            f"{description.tokenizer} ({description.vocab_size}) that made its tokens"
+        )
+    return tokenizer
+
+
+def _tokenizer(
+    source: Source,
+    name: str,
+    vocab_size: int | None,
+    file: Path | None,
+    report: Report,
+) -> Tokenizer:
+    kind = TOKENIZERS[name]
+    if file is None:
+        return kind.train(_reported(source.tokenizer_texts(), "vocabulary", report), vocab_size)
+    tokenizer = kind.load(file)
+    if vocab_size not in (None, tokenizer.vocab_size):
+        raise ValueError(f"tokenizer {file}: has {tokenizer.vocab_size} tokens, not {vocab_size}")
+    return tokenizer
+
+
+def _write_split(
+    path: Path, source: Source, name: str, tokenizer: Tokenizer, dtype: str, report: Report
+) -> Split:
+    separator = [tokenizer.separator] if source.separated else []
+    num_documents = num_tokens = num_bytes = 0
+    digest = hashlib.sha256()
+    stored = np.dtype(dtype).newbyteorder("<")
+    with path.open("wb") as file:
+        for text in _reported(source.splits[name](), name, report):
+            tokens = np.array(tokenizer.encode(text) + separator, dtype=stored).tobytes()
+            file.write(tokens)
+            digest.update(tokens)
+            num_documents += 1
+            num_tokens += len(tokens) // stored.itemsize
+            num_bytes += _num_bytes(text) + len(separator)
+        file.flush()
+        os.fsync(file.fileno())
+    return Split(num_documents, num_tokens, num_bytes, digest.hexdigest())
+
+
+def _reported(texts: Iterable[str], what: str, report: Report) -> Iterable[str]:
+    num_bytes = 0
+    for text in texts:
+        report(what, num_bytes)
+        yield text
+        num_bytes += _num_bytes(text)
+    report(what, num_bytes)
+
+
+def _num_bytes(text: str) -> int:
+    return len(text.encode(errors="surrogateescape"))
+
+
+def _dtype(vocab_size: int) -> str:
+    return next(name for name, dtype in DTYPES.items() if vocab_size - 1 <= torch.iinfo(dtype).max)
+
+
+def _tokenizer_sha256(tokenizer: Tokenizer, folder: Path) -> str | None:
+    if tokenizer.file is None:
+        return None
+    return hashlib.sha256((Path(folder) / tokenizer.file).read_bytes()).hexdigest()
+
+
+def _in_one_line(error: Exception) -> str:
+    what = f"no {error}" if isinstance(error, KeyError) else str(error)
+    return " ".join(what.split())
