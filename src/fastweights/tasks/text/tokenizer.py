@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastweights.tasks.text.documents import SEPARATOR
 
@@ -39,3 +40,8 @@ class ByteTokenizer(Tokenizer):
 
     def decode(self, tokens: Sequence[int]) -> str:
         return bytes(tokens).decode(errors="replace")
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a run folder: bytes."""
+    return ByteTokenizer()
