@@ -19,6 +19,7 @@ COMMANDS = {
     "describe": "parameters, FLOPs and state of a model, and models of equal size",
     "evaluate": "scores of a trained model on its task, another language or your files; its memory",
     "predict": "the labels of a string, position by position",
+    "generate": "text that a trained language model writes, as it writes it",
     "study": "train a grid of languages, models and seeds over worker processes",
     "report": "tables and plots of a study folder or a run folder",
     "list": "languages, layers, feed-forwards, blocks, models and studies by name",
