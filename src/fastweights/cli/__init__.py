@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "scores of a trained model on its task, another language or your files; its memory",
     "predict": "the labels of a string, position by position",
     "generate": "text that a trained language model writes, as it writes it",
+    "export": "a trained language model as a folder for Hugging Face transformers",
     "study": "train a grid of languages, models and seeds over worker processes",
     "report": "tables and plots of a study folder or a run folder",
     "list": "languages, layers, feed-forwards, blocks, models and studies by name",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fastweights.cli.evaluate import add_loading_options
 from fastweights.cli.parser import Parser, path
@@ -89,13 +89,14 @@ def _write(
     import torch
 
     from fastweights.generate import TextStream, generate
+    from fastweights.models.sequence_model import SequenceModel
 
     given = tokenizer.encode(prompt) or [tokenizer.separator]
     # Where the separator is the end of a line, too, it does not end a document.
     end = None if tokenizer.separator in tokenizer.encode("\n") else tokenizer.separator
     stream = TextStream(tokenizer, given)
     tokens = generate(
-        loaded.model,
+        cast(SequenceModel, loaded.model),
         torch.tensor([given], device=loaded.device),
         arguments.max_tokens,
         arguments.temperature,
