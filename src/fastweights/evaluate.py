@@ -22,6 +22,7 @@ from fastweights.tasks.formal.encode import Vocabulary
 from fastweights.tasks.formal.language import Example, FormalLanguage
 from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
 from fastweights.tasks.formal.splits import make_splits
+from fastweights.tasks.text.tokenizer import Tokenizer, load_tokenizer
 from fastweights.train.accuracy import Accuracy, evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import (
@@ -125,6 +126,24 @@ def load_model(
     untrained = load_problem(config, place).build_model()
     model = _with_weights(untrained, weights, config, run_folder, place)
     return LoadedModel(run_folder, config, model, weights.step, place)
+
+
+def load_text_run(
+    run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
+) -> tuple[LoadedModel, Tokenizer]:
+    """The model of a text run and its tokenizer; its corpus need not be there any more. Otherwise
+    as `load_run`, and ValueError for a run of another kind."""
+    place, run_folder = find_device(device), Path(run_folder)
+    config = _config_of(run_folder)
+    if config.task.kind != "text":
+        raise ValueError(f"{run_folder}: holds a {config.task.kind} run, not a text run")
+    assert isinstance(config.model, SequenceModelConfig)
+    weights = Checkpoints(run_folder).load(checkpoint)
+    tokenizer = load_tokenizer(run_folder)
+    sizes = tokenizer.vocab_size, tokenizer.vocab_size
+    untrained = build_model(config.model, *sizes, torch.Generator())
+    model = _with_weights(untrained, weights, config, run_folder, place)
+    return LoadedModel(run_folder, config, model, weights.step, place), tokenizer
 
 
 def evaluate_retrieval(run: LoadedModel) -> dict[str, dict[str, Any]]:

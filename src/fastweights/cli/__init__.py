@@ -19,6 +19,8 @@ COMMANDS = {
     "describe": "parameters, FLOPs and state of a model, and models of equal size",
     "evaluate": "scores of a trained model on its task, another language or your files; its memory",
     "predict": "the labels of a string, position by position",
+    "generate": "text that a trained language model writes, as it writes it",
+    "export": "a trained language model as a folder for Hugging Face transformers",
     "study": "train a grid of languages, models and seeds over worker processes",
     "report": "tables and plots of a study folder or a run folder",
     "data": "text to train on: token files of your own, and English text to download",

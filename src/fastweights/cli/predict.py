@@ -32,7 +32,7 @@ def add_options(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict and print, one table a string."""
-    texts = _standard_input() if arguments.string == "-" else [arguments.string]
+    texts = standard_input().splitlines() if arguments.string == "-" else [arguments.string]
     texts = [text for text in texts if text.strip()]
     if not texts:
         raise ValueError("the string is empty")
@@ -55,9 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _standard_input() -> list[str]:
+def standard_input() -> str:
+    """All of it. Raises ValueError where it is not text."""
     try:
-        return sys.stdin.read().splitlines()
+        return sys.stdin.read()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"standard input: not {error.encoding.upper()} at byte {error.start}"

@@ -77,7 +77,7 @@ class FeatureMap(nn.Module):
             case "dpfp":
                 return feature_maps.dpfp(x, self.dpfp_nu)
             case "favor":
-                return feature_maps.favor_features(x, self.projection, self.temperature)
+                return feature_maps.favor_features(x, self.projection.to(x.dtype), self.temperature)
             case "tanh":
                 return x.tanh()
             case "softmax":
