@@ -12,7 +12,7 @@ from fastweights.cli import main
 from fastweights.evaluate import load_text_run
 from fastweights.generate import TextStream, draw, generate, keep_top_k, keep_top_p
 from fastweights.models.menu import SEQUENCE_LAYERS, build_model
-from fastweights.tasks.text.tokenizer import ByteTokenizer, Tokenizer
+from fastweights.tasks.text.tokenizer import ByteTokenizer
 from fastweights.train.config import RunConfig, SequenceModelConfig, parse_config
 from fastweights.train.loop import train
 
@@ -112,7 +112,7 @@ def test_bad_values(values, message):
         generate(**{"model": make_model(), "prompt": prompt(), **values})
 
 
-class Words(Tokenizer):
+class Words(ByteTokenizer):
     """A space between two words, none before the first."""
 
     words = ("a", "bird", "sings")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fastweights.report.cells import Study
-from fastweights.report.learning_curves import draw_curves, step_axis
+from fastweights.report.learning_curves import draw_models, step_axis
 from fastweights.report.panels import is_left, language_panels, name_lines
 from fastweights.report.style import INK, QUIET, SHADE, strokes
 from fastweights.report.text.positions import PositionCurves, position_curves
@@ -28,17 +28,16 @@ def bits_by_position(study: Study) -> "Figure | None":
     figure, panels = language_panels(list(found), study.models, drawn)
     for text, axes in panels.items():
         curves = found[text]
-        ends = {}
+        lines = {
+            model: [(list(curve.last_position), list(run)) for run in curve.bits]
+            for model, curve in curves.items()
+        }
+        ends = draw_models(axes, lines, drawn)
         for model, curve in curves.items():
-            colour = drawn[model].colour
-            height = draw_curves(
-                axes, [(list(curve.last_position), list(run)) for run in curve.bits], drawn[model]
-            )
-            assert height is not None
-            ends[model] = height
             means = [sum(column) / len(curve.bits) for column in zip(*curve.bits, strict=True)]
             low = [mean - error for mean, error in zip(means, curve.error, strict=True)]
             high = [mean + error for mean, error in zip(means, curve.error, strict=True)]
+            colour = drawn[model].colour
             axes.fill_between(curve.last_position, low, high, color=colour, alpha=0.13, linewidth=0)
         lowest = min(min(run) for curve in curves.values() for run in curve.bits)
         bottom, top = 0.95 * lowest, max(max(ends.values()), lowest) + _SHOWN_ABOVE * lowest
