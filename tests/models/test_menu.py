@@ -205,6 +205,7 @@ def test_placements(generator):
     expected = {
         "pre_norm": x,
         "normed_residual": norm(x),
+        "normed_input": norm(x),
         "post_norm": norm(norm(x)),
         "plain": torch.zeros_like(x),
     }
@@ -216,6 +217,17 @@ def test_placements(generator):
             for parameter in block.feed_forward.down.parameters():
                 parameter.data.zero_()
         torch.testing.assert_close(block(x)[0], want)
+
+
+def test_the_normed_input_enters_layer_and_residual(generator):
+    config = SequenceModelConfig(block="normed_input", dim=8, ff_dim=8)
+    block = build_model(config, V, OUT, generator).blocks[0]
+    nn.init.normal_(block.layer_norm.weight, generator=generator)
+    x = torch.randn(2, 3, 8, generator=generator)
+    normed = block.layer_norm(x)
+    after = normed + block.layer(normed)[0]
+    want = after + block.feed_forward(block.feed_forward_norm(after))[0]
+    torch.testing.assert_close(block(x)[0], want)
 
 
 def test_one_hot_embedding_is_fixed(generator):

@@ -6,6 +6,8 @@ from fastweights.experiments.language_models import LANGUAGE_MODELS
 from fastweights.experiments.recall import RECALL
 from fastweights.experiments.retrieval import RETRIEVAL
 from fastweights.experiments.sparse_feed_forward import SPARSE_FEED_FORWARD
+from fastweights.experiments.sparse_language_models import SPARSE_LANGUAGE_MODELS
+from fastweights.experiments.wikitext103 import WIKITEXT103
 
 EXPERIMENTS: dict[str, Experiment] = {
     "demo": DEMO,
@@ -14,4 +16,6 @@ EXPERIMENTS: dict[str, Experiment] = {
     "recall": RECALL,
     "sparse_feed_forward": SPARSE_FEED_FORWARD,
     "language_models": LANGUAGE_MODELS,
+    "wikitext103": WIKITEXT103,
+    "sparse_language_models": SPARSE_LANGUAGE_MODELS,
 }

@@ -1,7 +1,7 @@
 """Where norms, residuals and dropout go around a sequence layer and a feed-forward layer.
 
-The four placements are the ones of Irie et al. (2023). The norm in front of the output layer, where
-there is one, belongs to the sequence model.
+All placements but one (`NormedInputBlock`) are those of Irie et al. (2023). The norm in front of
+the output layer, where there is one, belongs to the sequence model.
 """
 
 from abc import ABC, abstractmethod
@@ -73,6 +73,18 @@ class NormedResidualBlock(ResidualBlock):
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
         y, state = self.layer(x, state)
         x = self.layer_norm(x) + self.dropout(y)
+        y, balance_loss = self.feed_forward(self.feed_forward_norm(x))
+        return x + self.dropout(y), state, balance_loss
+
+
+class NormedInputBlock(ResidualBlock):
+    """`h = norm(x) + layer(norm(x))`, `y = h + feed_forward(norm(h))`: the language models of Irie,
+    Schlag, Csordas, Schmidhuber (2021) without carried state, in the official code."""
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any, Tensor]:
+        x = self.layer_norm(x)
+        y, state = self.layer(x, state)
+        x = x + self.dropout(y)
         y, balance_loss = self.feed_forward(self.feed_forward_norm(x))
         return x + self.dropout(y), state, balance_loss
 

@@ -29,6 +29,7 @@ from fastweights.layers.top_k import TopK
 from fastweights.layers.transformer_xl import TransformerXL
 from fastweights.models.block import (
     Block,
+    NormedInputBlock,
     NormedResidualBlock,
     PlainBlock,
     PostNormBlock,
@@ -77,6 +78,7 @@ RESIDUAL_BLOCKS: dict[str, type[ResidualBlock]] = {
     "pre_norm": PreNormBlock,
     "post_norm": PostNormBlock,
     "normed_residual": NormedResidualBlock,
+    "normed_input": NormedInputBlock,
 }
 BLOCKS: dict[str, type[Block]] = {"plain": PlainBlock, **RESIDUAL_BLOCKS}
 
