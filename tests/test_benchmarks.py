@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from benchmarks import cpu_kernels, peers, retrieval
+from benchmarks import cpu_kernels, generation, peers, retrieval
 from benchmarks.candidates import CANDIDATES, CHUNK, HUGGING_FACE, OURS, SDPA, STEPS, Candidate
 from benchmarks.inputs import make_inputs
 from benchmarks.memory import MemoryMeter, NotMeasured
@@ -323,3 +323,12 @@ def test_the_official_form_of_retrieval_computes_the_same(task: str, model: str)
         memory.__class__ = form
         losses.append(problem.training_loss(memory, 0).loss)
     torch.testing.assert_close(*losses)
+
+
+def test_generation_tells_sizes_and_speeds(tmp_path: Path) -> None:
+    assert generation.main(["--quick", "--out", str(tmp_path)]) == 0
+    measured = json.loads((tmp_path / "generation.json").read_text("utf-8"))
+    size = {(row["name"], row["context"]): row.get("state_mib") for row in measured["rows"]}
+    assert size["delta_net", 16] == size["delta_net", 64]
+    assert size["softmax_attention", 64] == 4 * size["softmax_attention", 16]
+    assert "| 64 | " in (tmp_path / "generation.md").read_text("utf-8")
