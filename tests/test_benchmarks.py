@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import pytest
 import torch
 
-from benchmarks import cpu_kernels, language_model_speed, peers, retrieval
+from benchmarks import cpu_kernels, generation, language_model_speed, peers, retrieval
 from benchmarks.candidates import CANDIDATES, CHUNK, HUGGING_FACE, OURS, SDPA, STEPS, Candidate
 from benchmarks.inputs import make_inputs
 from benchmarks.memory import MemoryMeter, NotMeasured
@@ -337,3 +337,12 @@ def test_training_speed_of_language_models(tmp_path: Path) -> None:
     page = (tmp_path / "report.md").read_text()
     assert page.count("| delta_net |") == 2
     assert page.count("| softmax_attention |") == 1
+
+
+def test_generation_tells_sizes_and_speeds(tmp_path: Path) -> None:
+    assert generation.main(["--quick", "--out", str(tmp_path)]) == 0
+    measured = json.loads((tmp_path / "generation.json").read_text("utf-8"))
+    size = {(row["name"], row["context"]): row.get("state_mib") for row in measured["rows"]}
+    assert size["delta_net", 16] == size["delta_net", 64]
+    assert size["softmax_attention", 64] == 4 * size["softmax_attention", 16]
+    assert "| 64 | " in (tmp_path / "generation.md").read_text("utf-8")

@@ -32,8 +32,9 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise ValueError(str(error)) from None
     model, tokenizer = hf.from_run(arguments.run_folder, arguments.checkpoint, arguments.device)
+    converted = hf.tokenizer_for(tokenizer)
     model.save_pretrained(out)
-    hf.tokenizer_for(tokenizer).save_pretrained(out)
+    converted.save_pretrained(out)
     for file in sorted(out.iterdir()):
         print(file)
     return 0
