@@ -39,8 +39,10 @@ def bits_by_position(study: Study) -> "Figure | None":
             high = [mean + error for mean, error in zip(means, curve.error, strict=True)]
             colour = drawn[model].colour
             axes.fill_between(curve.last_position, low, high, color=colour, alpha=0.13, linewidth=0)
-        lowest = min(min(run) for curve in curves.values() for run in curve.bits)
-        bottom, top = 0.95 * lowest, max(max(ends.values()), lowest) + _SHOWN_ABOVE * lowest
+        shown = [value for curve in curves.values() for run in curve.bits for value in run]
+        lowest = min(shown)
+        bottom = 0.95 * lowest
+        top = min(max(shown) + 0.1 * lowest, max(ends.values()) + _SHOWN_ABOVE * lowest)
         axes.set_ylim(bottom, top)
         step_axis(axes)
         _shade(axes, curves)
