@@ -10,6 +10,7 @@ import torch
 from fastweights.cli import main
 from fastweights.generate import generate, keep_top_k, keep_top_p
 from fastweights.models.menu import FEED_FORWARDS, SEQUENCE_LAYERS
+from fastweights.tasks.text.byte_pairs import BytePairTokenizer
 from fastweights.tasks.text.tokenizer import ByteTokenizer
 from fastweights.train.config import parse_config
 from fastweights.train.loop import train
@@ -237,6 +238,15 @@ def test_the_tokenizer_of_bytes(text):
     assert theirs(text)["input_ids"] == ours.encode(text)
     assert theirs.decode(ours.encode(text)) == text
     assert len(theirs) == ours.vocab_size
+    assert theirs.eos_token_id == theirs.pad_token_id == ours.separator
+
+
+def test_the_tokenizer_of_byte_pairs():
+    ours = BytePairTokenizer.train(["the cat sat on the mat, the rat sat"] * 3, 265)
+    theirs = hf.tokenizer_for(ours)
+    for text in ("the mat", " né\n the"):
+        assert theirs(text)["input_ids"] == ours.encode(text)
+        assert theirs.decode(ours.encode(text)) == text
     assert theirs.eos_token_id == theirs.pad_token_id == ours.separator
 
 

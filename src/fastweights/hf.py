@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fastweights.evaluate import CheckpointName, load_text_run
 from fastweights.models.menu import build_model
 from fastweights.models.row_states import RowStates
+from fastweights.tasks.text.byte_pairs import BytePairTokenizer
 from fastweights.tasks.text.tokenizer import ByteTokenizer, Tokenizer
 from fastweights.train.config import Device, SequenceModelConfig
 from fastweights.train.messages import validation_errors_one_line
@@ -197,13 +198,18 @@ def tokenizer_for(tokenizer: Tokenizer) -> transformers.PreTrainedTokenizerFast:
 
     Raises ValueError for one that transformers does not have.
     """
-    if not isinstance(tokenizer, ByteTokenizer):
+    if isinstance(tokenizer, ByteTokenizer):
+        made = _bytes_tokenizer(tokenizer.separator)
+    elif isinstance(tokenizer, BytePairTokenizer):
+        made = tokenizers.Tokenizer.from_buffer(tokenizer.to_bytes())
+    else:
         raise ValueError(f"{type(tokenizer).__name__} has no counterpart in transformers")
+    separator = made.id_to_token(tokenizer.separator)
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=_bytes_tokenizer(tokenizer.separator),
-        bos_token=SEPARATOR_TEXT,
-        eos_token=SEPARATOR_TEXT,
-        pad_token=SEPARATOR_TEXT,
+        tokenizer_object=made,
+        bos_token=separator,
+        eos_token=separator,
+        pad_token=separator,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
