@@ -6,7 +6,7 @@ import pytest
 
 from fastweights.account import count_parameters
 from fastweights.experiments import EXPERIMENTS
-from fastweights.experiments.sparse_language_models import MODELS, SIZES
+from fastweights.experiments.sparse_language_models import MODELS, PUBLISHED, SIZES
 from fastweights.experiments.wikitext103 import ROWS, VOCAB_SIZE
 from fastweights.models.menu import resolve
 from fastweights.train.config import SequenceModelConfig
@@ -121,9 +121,19 @@ def test_variants_of_a_table_have_as_many_parameters():
             assert got == pytest.approx(41_240_805, rel=5e-3), cell.model
 
 
+def test_every_published_result_has_a_model():
+    names = [
+        f"{size}_{name}"
+        for name, results in PUBLISHED.items()
+        for size, result in zip(SIZES, results, strict=True)
+        if result is not None
+    ]
+    assert sorted(names) == sorted(MODELS)
+
+
 def test_every_sparse_language_model_can_be_built():
     cells = SPARSE.cells()
-    assert len(cells) == 125
+    assert len(cells) == 118
     of_task = partial(SPARSE.cells, models=["wt_s_sigma_moe"])
     for cell in cells:
         assert isinstance(cell.config.model, SequenceModelConfig)
