@@ -762,3 +762,22 @@ def test_the_memory_of_a_run_on_strings(call: Call, trained: Path, tmp_path: Pat
     assert "--memory needs the --string that the memory stores" in refused.err
     refused = call("evaluate", trained, "--memory", picture, "--string", "012")
     assert refused.status == 2 and "unknown symbol '2' at position 3" in refused.err
+
+
+def test_data_prepare(tmp_path, call):
+    (tmp_path / "one.txt").write_text("a b c\n" * 100)
+    out = tmp_path / "out"
+    done = call("data", "prepare", tmp_path / "one.txt", "--tokenizer", "words", "--out", out)
+    assert done.status == 0
+    assert done.out.splitlines()[:2] == [
+        "tokenizer: words, 5 tokens",
+        "train: 1 texts, 541 bytes, 361 tokens (1.50 bytes a token)",
+    ]
+    again = call("data", "prepare", tmp_path / "one.txt", "--out", out)
+    assert again.status != 0 and "is there already" in again.err
+    for wrong, message in (
+        (["--vocab-size", "0"], "--vocab-size must be >= 1, got 0"),
+        (["--tokenizer", "wrods"], "unknown tokenizer 'wrods'; did you mean 'words'?"),
+    ):
+        failed = call("data", "prepare", "x", "--out", tmp_path / "no", *wrong)
+        assert (failed.status, failed.err) != (0, "") and message in failed.err
