@@ -64,8 +64,10 @@ def problem(corpus: Path, **values: Any) -> TextProblem:
 
 def model_of(layer: str, **values: Any) -> dict[str, Any]:
     """Two blocks, for weights that a carried state depends on through another block."""
-    heads = {} if "lstm" in layer else {"num_heads": 2}
-    return {"model": {"layer": layer, "layer_options": heads, "num_layers": 2, **values}}
+    options = {} if layer in ("lstm", "e_lstm") else {"num_heads": 2}
+    if layer == "softmax_attention":
+        options["memory_length"] = 8 * LENGTH
+    return {"model": {"layer": layer, "layer_options": options, "num_layers": 2, **values}}
 
 
 def gradients(loss: torch.Tensor, model: torch.nn.Module) -> list[torch.Tensor]:
@@ -170,6 +172,12 @@ def test_no_loss_by_position_on_a_short_text(corpus):
 def test_text_that_cannot_be_used(corpus, values, message):
     with pytest.raises(ConfigError, match=message):
         problem(corpus, **values)
+
+
+def test_attention_without_end_is_not_carried(corpus):
+    with pytest.raises(ConfigError, match="would keep every token of an epoch"):
+        config(corpus, **CARRY, model={"layer": "softmax_attention"})
+    assert config(corpus, **CARRY, **model_of("softmax_attention")).task.carry_state
 
 
 def test_protocol_published(corpus):

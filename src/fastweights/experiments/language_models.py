@@ -25,8 +25,8 @@ from fastweights.train.config import RunConfig, merge, parse_config
 CONTEXT_LENGTH = 256
 
 TASKS: dict[str, dict[str, Any]] = {
-    "debian_english": {"text": "data/debian-english"},
-    "debian_english_carried": {"text": "data/debian-english", "carry_state": True},
+    "debian_english": {"text": "data/debian-english/text"},
+    "debian_english_carried": {"text": "data/debian-english/text", "carry_state": True},
     "python_stdlib": {"text": "python_stdlib"},
     "python_stdlib_carried": {"text": "python_stdlib", "carry_state": True},
 }

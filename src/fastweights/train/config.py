@@ -549,6 +549,17 @@ class RunConfig(Frozen):
         if self.strategy == "fsdp" and getattr(self.task, "carry_state", False):
             raise ValueError("strategy: 'fsdp' cannot carry a state (task.carry_state), 'ddp' can")
         self._check_memory_savers()
+        if (
+            isinstance(self.task, TextTask)
+            and self.task.carry_state
+            and isinstance(self.model, SequenceModelConfig)
+            and self.model.layer == "softmax_attention"
+            and self.model.layer_options.get("memory_length") is None
+        ):
+            raise ValueError(
+                "task.carry_state: softmax_attention would keep every token of an epoch: give its "
+                "layer option memory_length"
+            )
         if self.training.lr_decay == "cosine" and self.resolved().training.max_steps is None:
             raise ValueError("training.lr_decay: 'cosine' needs max_steps")
         variant = getattr(self.task, "variant", None)

@@ -70,6 +70,8 @@ def find_documents(source: str) -> list[Document]:
         documents = [_document(place, place.name)]
     elif place.is_dir():
         documents = [_document(path, name) for name, path in _files_below(place)]
+    elif source.startswith("hub:"):
+        raise ValueError(f"text: {source}: prepare it first: `fastweights data prepare {source}`")
     else:
         raise ValueError(f"text: {source}: no such file or folder, and not {PYTHON_STDLIB!r}")
     documents = list(
