@@ -66,6 +66,10 @@ def write_inputs(folder: Path) -> None:
     ]
     (folder / "my-data" / "train.src").write_text("\n".join(sources) + "\n")
     (folder / "my-data" / "train.tgt").write_text("\n".join(targets) + "\n")
+    (folder / "my-text").mkdir()
+    for i in range(40):
+        words = " ".join(("the cat", "the rat", "a mat")[(i + j) % 3] for j in range(150))
+        (folder / "my-text" / f"{i}.txt").write_text(f"Document {i}\n{words}.\n")
 
 
 def test_the_readmes_tables_are_those_of_the_committed_reports() -> None:
