@@ -51,9 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stop_at_eof:
         _stop_at_eof()
     from fastweights.train.loop import train
+    from fastweights.train.processes import is_first
 
-    result = train(config, folder, resume=resume, progress=not arguments.quiet)
-    if not arguments.quiet:
+    quiet = arguments.quiet or not is_first()
+    result = train(config, folder, resume=resume, progress=not quiet)
+    if not quiet:
         print("\n".join(summary(result, folder)))
     return 0
 

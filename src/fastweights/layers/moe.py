@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed import ProcessGroup
 
 from fastweights.layers.initialization import normal
 from fastweights.layers.layer import FeedForward
@@ -29,7 +30,7 @@ RouterName = Literal[
 ]
 MoEInitialization = Literal["ff_dim", "expert_dim", "switch"]
 
-ROUTINGS: dict[str, Callable[[Tensor, int, Tensor | None], Routing]] = {
+ROUTINGS: dict[str, Callable[[Tensor, int, Tensor | None, ProcessGroup | None], Routing]] = {
     "sigmoid": sigmoid_routing,
     "softmax_before_top_k": softmax_before_top_k,
     "softmax_after_top_k": softmax_after_top_k,
@@ -54,7 +55,13 @@ class Router(nn.Module):
         std: of the initial weights.
         equal_norms: rescale the initial rows to the same norm, `std` sqrt(D).
         generator: of the initial weights; PyTorch's default one if None.
+
+    Attributes:
+        process_group: in training, the balance counts the tokens of all these processes. None at
+            first: those of this process alone.
     """
+
+    process_group: ProcessGroup | None = None
 
     def __init__(
         self,
@@ -93,7 +100,8 @@ class Router(nn.Module):
             kept = None
             if self.training and self.expert_dropout:
                 kept = expert_dropout_mask(logits, self.expert_dropout)
-            return ROUTINGS[kind](logits, self.top_k, kept)
+            group = self.process_group if self.training else None
+            return ROUTINGS[kind](logits, self.top_k, kept, group)
 
     def _logits(self, x: Tensor, weight: Tensor) -> Tensor:
         dtype = widest_dtype(x, weight)

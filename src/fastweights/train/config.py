@@ -30,6 +30,7 @@ from fastweights.train.messages import validation_errors_one_line
 Variant = Literal["strict", "published"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["32-true", "64-true", "bf16-mixed"]
+Strategy = Literal["auto", "ddp", "fsdp"]
 LayerOption = StrictBool | StrictInt | StrictFloat | StrictStr | None
 
 PUBLISHED_EVALUATE_EVERY = 50
@@ -479,6 +480,11 @@ class RunConfig(Frozen):
     precision: Precision = Field(
         default="32-true", description="precision, as Lightning Fabric names it"
     )
+    strategy: Strategy = Field(
+        default="auto",
+        description="how the processes that torchrun starts share the work: ddp, each with the "
+        "whole model, or fsdp, each with a part of every weight; auto: ddp, or one process",
+    )
     num_threads: int | None = Field(
         default=None, gt=0, description="CPU threads, null: torch's own choice (default: null)"
     )
@@ -518,6 +524,8 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"protocol: task {self.task.kind} knows 'strict' alone, got 'published'"
             )
+        if self.strategy == "fsdp" and getattr(self.task, "carry_state", False):
+            raise ValueError("strategy: 'fsdp' cannot carry a state (task.carry_state), 'ddp' can")
         self._check_memory_savers()
         if self.training.lr_decay == "cosine" and self.resolved().training.max_steps is None:
             raise ValueError("training.lr_decay: 'cosine' needs max_steps")

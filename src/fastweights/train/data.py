@@ -15,6 +15,7 @@ from torch import Tensor
 from fastweights.tasks.formal.encode import encode
 from fastweights.tasks.formal.menu import Task, load_task
 from fastweights.train.config import RunConfig
+from fastweights.train.processes import check_rows, my_rows
 
 IGNORED = -100
 """Target of a position that is not counted."""
@@ -40,7 +41,7 @@ class Batch(NamedTuple):
 
 
 class TrainingBatches:
-    """The training set on a device, served by step.
+    """The training set on a device, served by step: of every batch the rows of this process.
 
     Each batch is cut to its own longest sequence: the models are causal and padding is not counted,
     so this changes nothing but the time. The last batch of an epoch may be smaller. `checksum`
@@ -57,6 +58,7 @@ class TrainingBatches:
         self.lengths = (mask * positions).amax(dim=1)
         self.num_tokens = mask.sum(dim=1)
         self.steps_per_epoch = -(-len(mask) // batch_size)
+        check_rows(len(mask) % batch_size or batch_size)
         self.checksum = _checksum(sequences.inputs, self.lengths, sequences.targets)
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
@@ -69,6 +71,7 @@ class TrainingBatches:
             self._epoch = epoch
         chosen = self._order[i * self.batch_size : (i + 1) * self.batch_size]
         length = int(self.lengths[chosen].max())
+        chosen = my_rows(chosen)
         rows = chosen.to(self.device)
         return Batch(
             self.inputs[rows, :length],

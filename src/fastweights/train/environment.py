@@ -18,6 +18,7 @@ import fastweights
 from fastweights.atomic import write_json
 from fastweights.train.config import ConfigError, Device
 from fastweights.train.errors import RunFolderError
+from fastweights.train.processes import local_rank
 
 VERSIONED = (
     "fastweights",
@@ -46,12 +47,19 @@ def write_environment(
 
 
 def find_device(name: Device) -> torch.device:
-    """Where to compute; auto: cuda where there is a GPU, else cpu. Raises ConfigError for a CUDA
-    device that is not here."""
+    """Where to compute; auto: cuda where there is a GPU, else cpu; a GPU for each process that
+    torchrun starts on this machine. Raises ConfigError for a CUDA device that is not here."""
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
         raise ConfigError(["device: 'cuda' was asked for, but there is no CUDA device here"])
-    return torch.device("cuda", 0) if available and name != "cpu" else torch.device("cpu")
+    if name == "cpu" or not available:
+        return torch.device("cpu")
+    number, there = local_rank(), torch.cuda.device_count()
+    if number >= there:
+        raise ConfigError(
+            [f"device: process {number} of this machine has no CUDA device, there are {there}"]
+        )
+    return torch.device("cuda", number)
 
 
 def environment(device: torch.device, num_threads: int) -> dict[str, Any]:

@@ -19,5 +19,9 @@ class NonFiniteLossError(TrainingError):
     """The loss or the weights became NaN or infinite."""
 
 
+class OtherProcessError(TrainingError):
+    """Another process of the same run has failed, and says why."""
+
+
 class TrainingInterrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM; the message says how to go on."""

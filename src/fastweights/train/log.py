@@ -86,6 +86,19 @@ class Metrics:
                 raise
 
 
+class NoMetrics:
+    """In the place of `Metrics` where another process writes."""
+
+    def write(self, **values: object) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def cut_after(path: Path, step: int) -> None:
     """Remove the lines after a step, and a last line that a crash left unfinished.
 

@@ -7,19 +7,22 @@ and so is the model's state where a task carries it from step to step.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from fastweights.atomic import write_json
+from fastweights.train import processes
 from fastweights.train.activation_checkpointing import checkpoint_blocks
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import RunConfig, save_config
@@ -27,7 +30,7 @@ from fastweights.train.environment import find_device, write_environment
 from fastweights.train.errors import CheckpointError, NonFiniteLossError, TrainingInterrupted
 from fastweights.train.expert_usage import summary, watched_experts
 from fastweights.train.lock import locked_folder
-from fastweights.train.log import Metrics, write_failure
+from fastweights.train.log import Metrics, NoMetrics, write_failure
 from fastweights.train.optimizer import build_optimizer, lr_at, set_lr
 from fastweights.train.problem import Problem
 from fastweights.train.problems import load_problem
@@ -86,40 +89,69 @@ def train(
     A finished run that is resumed returns its result. Raises, one line each: ConfigError or
     ValueError (values, names, no CUDA device), RunFolderError (folder in use, by another process
     too; nothing to resume), CheckpointError (damaged, another configuration, disk full),
-    NonFiniteLossError, TrainingInterrupted (Ctrl-C, SIGTERM; the run can be resumed). A run that
-    failed leaves RUN/failure.json. Sets the number of CPU threads during the run, and seeds torch's
-    default generators (dropout has no other) inside a fork that puts them back.
+    NonFiniteLossError, TrainingInterrupted (Ctrl-C, SIGTERM; the run can be resumed),
+    OtherProcessError. A run that failed leaves RUN/failure.json. Sets the number of CPU threads
+    during the run, and seeds torch's default generators (dropout has no other) inside a fork that
+    puts them back.
+
+    Under torchrun every process calls this, and all return the result; the first one alone touches
+    the folder. Processes that torchrun has started again go on with the run that is there.
     """
     config, run_folder = spelled_out(config), Path(run_folder)
-    check_folder(run_folder, resume)
-    if resume and (run_folder / "result.json").exists():
-        return finished_result(config, run_folder)
+    processes.join(config.strategy, config.device)
+    resume = resume or (processes.was_restarted() and (run_folder / "config.yaml").exists())
+    resume = processes.from_first(resume)
+    finished = processes.from_first(processes.first(lambda: _finished(config, run_folder, resume)))
+    if finished is not None:
+        return finished
     device = find_device(config.device)
     with (
         cpu_threads(config.num_threads),
-        default_generators(config.seed, device),
+        default_generators(config.seed, device, processes.rank()),
         full_disk_in_threads(),
         Signals() as signals,
+        contextlib.ExitStack() as folder,
     ):
         # Names and data are checked before the folder is touched.
         problem = load_problem(config, device)
         model = problem.build_model()
-        with locked_folder(run_folder, "training"):
-            check_folder(run_folder, resume)  # another process may have come and gone meanwhile
-            last = last_checkpoint(config, run_folder) if resume else None
-            (run_folder / "failure.json").unlink(missing_ok=True)
-            try:
-                save_config(config, run_folder / "config.yaml")
-                problem.describe(run_folder)
-                write_environment(
-                    run_folder, device, torch.get_num_threads(), last.step if last else None
-                )
-                with Metrics(run_folder, last.step if last else (0 if resume else None)) as metrics:
-                    run = _Run(config, run_folder, problem, model, device, metrics, signals)
-                    return run.finish(last, progress)
-            except Exception as error:
-                write_failure(run_folder, error)
-                raise
+        opened = processes.first(
+            lambda: folder.enter_context(_opened(config, run_folder, resume, problem, device))
+        )
+        last, metrics = opened or (None, NoMetrics())
+        run = _Run(config, run_folder, problem, model, device, metrics, signals)
+        return run.finish(last, progress)
+
+
+def _finished(config: RunConfig, run_folder: Path, resume: bool) -> Result | None:
+    """The result that is there already; else None, if the run may begin or go on."""
+    check_folder(run_folder, resume)
+    if resume and (run_folder / "result.json").exists():
+        return finished_result(config, run_folder)
+    return None
+
+
+@contextlib.contextmanager
+def _opened(
+    config: RunConfig, run_folder: Path, resume: bool, problem: Problem, device: torch.device
+) -> Iterator[tuple[Checkpoint | None, Metrics]]:
+    """The folder, locked, with what describes the run in it: its last checkpoint and its metrics.
+    An error inside the `with` is written into it."""
+    with locked_folder(run_folder, "training"):
+        check_folder(run_folder, resume)  # another process may have come and gone meanwhile
+        last = last_checkpoint(config, run_folder) if resume else None
+        (run_folder / "failure.json").unlink(missing_ok=True)
+        try:
+            save_config(config, run_folder / "config.yaml")
+            problem.describe(run_folder)
+            write_environment(
+                run_folder, device, torch.get_num_threads(), last.step if last else None
+            )
+            with Metrics(run_folder, last.step if last else (0 if resume else None)) as metrics:
+                yield last, metrics
+        except Exception as error:
+            write_failure(run_folder, error)
+            raise
 
 
 class _Run:
@@ -132,7 +164,7 @@ class _Run:
         problem: Problem,
         model: nn.Module,
         device: torch.device,
-        metrics: Metrics,
+        metrics: Metrics | NoMetrics,
         signals: Signals,
     ) -> None:
         self.config, self.run_folder, self.problem = config, run_folder, problem
@@ -140,20 +172,28 @@ class _Run:
         self.state = RunState()
         self.checkpoints = Checkpoints(run_folder)
         self.protocol = problem.protocol
+        self.num_parameters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        processes.balance_experts_together(model)
         self.fabric = _fabric(config, device)
         self.raw_model = model
         if config.training.activation_checkpointing:
             checkpoint_blocks(model)
+        self.model = self.fabric.setup_module(model)
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.raw_optimizer = build_optimizer(self.trainable, config.training)
-        self.model, self.optimizer = self.fabric.setup(model, self.raw_optimizer)
+        optimizer = self.fabric.setup_optimizers(self.raw_optimizer)
+        assert not isinstance(optimizer, tuple)  # that is for several
+        self.optimizer = optimizer
 
     def finish(self, last: Checkpoint | None, progress: bool) -> Result:
         """From the last checkpoint (or step 0) to result.json."""
-        if last is not None:
+        if processes.from_first(last is not None):
             self._restore(last)
         bar = ProgressBar(
-            int(self.protocol.max_steps), self.state.step, self.problem.loss_name, progress
+            int(self.protocol.max_steps),
+            self.state.step,
+            self.problem.loss_name,
+            progress and processes.rank() == 0,
         )
         try:
             self._train(bar)
@@ -191,38 +231,49 @@ class _Run:
             state.wall_s = before + time.perf_counter() - began
             state.cpu_s = cpu_before + time.process_time()
             due = state.step % training.checkpoint_every == 0
-            if best or due or state.stopped_because or self.signals.received:
+            interrupted = processes.anywhere(self.signals.received)
+            if best or due or state.stopped_because or interrupted:
                 self._save(best)
-            if self.signals.received:
+            if interrupted:
                 raise TrainingInterrupted(f"interrupted at step {state.step}")
 
     def _step(self) -> int:
         """One optimizer step; returns the number of counted tokens."""
         state, training = self.state, self.config.training
         set_lr(self.raw_optimizer, lr_at(state.step, training))
-        value, num_tokens = 0.0, 0
-        for loss, penalty, tokens in self.problem.training_losses(self.model, state.step):
-            value += loss.item() / training.accumulate
-            if not math.isfinite(value):
-                raise NonFiniteLossError(
-                    f"the loss is {value} at step {state.step + 1}{self._kept()}"
-                )
-            self.fabric.backward((loss + penalty) / training.accumulate)
-            num_tokens += tokens
+        losses = self.problem.training_losses(self.model, state.step)
+        step_loss, step_tokens = 0.0, 0
+        for part in range(training.accumulate):
+            with self._gradients_kept(part + 1 < training.accumulate):
+                loss, penalty, num_tokens = next(losses)
+                value, num_tokens, weight = processes.mean_loss(loss.item(), num_tokens)
+                step_loss += value / training.accumulate
+                step_tokens += num_tokens
+                if not math.isfinite(step_loss):
+                    raise NonFiniteLossError(
+                        f"the loss is {step_loss} at step {state.step + 1}{self._kept()}"
+                    )
+                self.fabric.backward((loss * weight + penalty) / training.accumulate)
         if training.clip_norm is not None:
             try:
                 self.fabric.clip_gradients(self.model, self.optimizer, max_norm=training.clip_norm)
             except RuntimeError:  # torch's clip_grad_norm_ refuses a norm that is not finite
                 raise NonFiniteLossError(
-                    f"the gradient is not finite at step {state.step + 1}, loss {value:.4g}"
+                    f"the gradient is not finite at step {state.step + 1}, loss {step_loss:.4g}"
                     f"{self._kept()}"
                 ) from None
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.step += 1
-        state.window_loss += value * num_tokens
-        state.window_tokens += num_tokens
-        return num_tokens
+        state.window_loss += step_loss * step_tokens
+        state.window_tokens += step_tokens
+        return step_tokens
+
+    def _gradients_kept(self, kept: bool) -> contextlib.AbstractContextManager[None]:
+        """Inside the `with` the gradients of several processes are not added up, if `kept`."""
+        if not kept or processes.alone():
+            return contextlib.nullcontext()
+        return self.fabric.no_backward_sync(self.model)
 
     def _log_window(self, bar: ProgressBar, tokens_per_s: float) -> None:
         state = self.state
@@ -241,7 +292,7 @@ class _Run:
         """Evaluate the protocol's splits, decide whether to stop; True if it is the best so far."""
         state = self.state
         with watched_experts(self.raw_model) as usages:
-            scores = self.problem.evaluate(self.model, state.step)
+            scores = processes.from_first(self.problem.evaluate(self.model, state.step))
         for split, values in scores.items():
             kept = {key: x for key, x in values.items() if not key.startswith("num_")}
             self._log(split, kept)
@@ -258,65 +309,86 @@ class _Run:
     def _conclude(self) -> Result:
         """With the selected weights: every split and the horizon, once; then result.json."""
         self.signals.at_once = True  # nothing is left that a checkpoint would save
-        selected = self.checkpoints.load("last" if self.protocol.selects_last else "best")
-        self.raw_model.load_state_dict(selected.model)
         state = self.state
+        which: Literal["last", "best"] = "last" if self.protocol.selects_last else "best"
+        selected = processes.first(lambda: self.checkpoints.load(which))
+        processes.load_model_state(self.raw_model, selected and selected.model)
+        step = processes.from_first(selected and selected.step)
+        assert step is not None
         with watched_experts(self.raw_model) as usages:
-            conclusion = self.problem.conclude(self.model, selected.step)
-        if usages:
-            layers = {name: usage.as_dict() for name, usage in usages.items()}
-            write_json(self.run_folder / EXPERTS_FILE, layers)
+            conclusion = processes.from_first(self.problem.conclude(self.model, step))
         result = {
             "status": "done",
             "stopped_because": state.stopped_because,
-            "selected_step": selected.step,
+            "selected_step": step,
             "steps": state.step,
             "wall_s": state.wall_s,
             "cpu_s": state.cpu_s,
-            "num_parameters": sum(p.numel() for p in self.trainable),
+            "num_parameters": self.num_parameters,
             "protocol": self.config.protocol,
             "selection": self.protocol.selection,
             **conclusion,
             **({"experts": summary(usages)} if usages else {}),
         }
-        write_json(self.run_folder / "result.json", result)
+        result = processes.from_first(result)  # the times are those of the first process
+
+        def write() -> None:
+            if usages:
+                layers = {name: usage.as_dict() for name, usage in usages.items()}
+                write_json(self.run_folder / EXPERTS_FILE, layers)
+            write_json(self.run_folder / "result.json", result)
+
+        processes.first(write)
         return result
 
     def _save(self, best: bool) -> None:
-        if not all(bool(p.isfinite().all()) for p in self.trainable):
-            raise NonFiniteLossError(
-                f"the weights are not finite after step {self.state.step}{self._kept()}"
-            )
         generators = {"cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             generators["cuda"] = torch.cuda.get_rng_state(self.device)
         training_state = {
             "run": self.state.as_dict(),
-            "optimizer": self.raw_optimizer.state_dict(),
+            "optimizer": processes.optimizer_state(self.raw_model, self.raw_optimizer),
             "generators": generators,
+            "generators_of_others": processes.gathered(generators)[1:],
             "config": json.dumps(self.config.model_dump(mode="json")),
             "training_data": self.problem.checksum,
-            "problem": self.problem.state_dict(),
+            "problem": processes.all_rows(self.problem.state_dict()),
         }
-        self.metrics.sync()
-        self.checkpoints.save(
-            self.state.step, self.raw_model.state_dict(), training_state, best=best
-        )
+        model_state = processes.model_state(self.raw_model)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        saved = checkpoint.training_state
+        def write() -> None:
+            if not all(bool(x.isfinite().all()) for x in model_state.values()):
+                raise NonFiniteLossError(
+                    f"the weights are not finite after step {self.state.step}{self._kept()}"
+                )
+            self.metrics.sync()
+            self.checkpoints.save(self.state.step, model_state, training_state, best=best)
+
+        processes.first(write)
+
+    def _restore(self, checkpoint: Checkpoint | None) -> None:
+        """From the checkpoint, which the first process has. Its files do not depend on how many
+        processes there are: generators go on where their process was there, too."""
+        model, saved = checkpoint[1:] if checkpoint else (None, {})
+        optimizer = saved.pop("optimizer", None)
+        saved = processes.from_first(saved)
         if saved["training_data"] != self.problem.checksum:
             raise CheckpointError(
-                f"{self.run_folder}: the training data have changed since step {checkpoint.step}: "
+                f"{self.run_folder}: the training data have changed since step "
+                f"{saved['run']['step']}: "
                 f"checksum {self.problem.checksum[:12]}, it was {saved['training_data'][:12]}"
             )
-        self.raw_model.load_state_dict(checkpoint.model)
-        self.raw_optimizer.load_state_dict(saved["optimizer"])
-        self.problem.load_state_dict(saved.get("problem", {}), self.raw_model)
+        processes.load_model_state(self.raw_model, model)
+        processes.load_optimizer_state(self.raw_model, self.raw_optimizer, optimizer)
+        problem = tree_map(processes.my_rows, saved.get("problem", {}))
+        self.problem.load_state_dict(problem, self.raw_model)
         self.state = RunState.from_dict(saved["run"])
-        torch.set_rng_state(saved["generators"]["cpu"].clone())
-        if self.device.type == "cuda" and "cuda" in saved["generators"]:
-            torch.cuda.set_rng_state(saved["generators"]["cuda"].clone(), self.device)
+        of_all = [saved["generators"], *saved.get("generators_of_others", [])]
+        if processes.rank() < len(of_all):
+            generators = of_all[processes.rank()]
+            torch.set_rng_state(generators["cpu"].clone())
+            if self.device.type == "cuda" and "cuda" in generators:
+                torch.cuda.set_rng_state(generators["cuda"].clone(), self.device)
 
     def _kept(self) -> str:
         if not self.checkpoints.exist():
@@ -330,5 +402,10 @@ def _fabric(config: RunConfig, device: torch.device) -> Fabric:
     from fastweights.train.precision import precision_plugin
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    plugin = precision_plugin(config.precision, device.type)
-    return Fabric(accelerator=device.type, devices=1, plugins=plugin)
+    fabric = Fabric(
+        accelerator=device.type,
+        plugins=precision_plugin(config.precision, device.type),
+        **processes.fabric_options(config.strategy),
+    )
+    fabric.launch()
+    return fabric

@@ -28,11 +28,12 @@ def cpu_threads(num_threads: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def default_generators(seed: int, device: torch.device) -> Iterator[None]:
-    """torch's default generators, seeded from the run's seed; their states are put back."""
+def default_generators(seed: int, device: torch.device, number: int = 0) -> Iterator[None]:
+    """torch's default generators, seeded from the run's seed and the number of the process; their
+    states are put back."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        dropout = generator_for(seed, "dropout").initial_seed()
+        dropout = generator_for(seed, "dropout", number).initial_seed()
         torch.default_generator.manual_seed(dropout)
         if devices:
             with torch.cuda.device(device):

@@ -15,6 +15,7 @@ from fastweights.train.accuracy import THRESHOLD, longest_length
 from fastweights.train.config import RecallTask, RunConfig, SequenceModelConfig
 from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
+from fastweights.train.processes import check_rows, my_rows
 from fastweights.train.protocol import Protocol
 
 EVALUATION_TOKENS = 2**14
@@ -38,6 +39,7 @@ class RecallProblem(Problem):
         assert isinstance(config.task, RecallTask)
         self.config, self.task, self.device = config, config.task, device
         self.protocol = Protocol(config, None, self.loss_name, accuracy_name="accuracy")
+        check_rows(self._num_sequences(self.task.lengths[-1]))
 
     def build_model(self) -> nn.Module:
         """As many outputs as tokens."""
@@ -49,11 +51,18 @@ class RecallProblem(Problem):
         """Mean over the queries of a batch."""
         lengths = self.task.lengths
         length = lengths[step % len(lengths)]
-        sequences = max(1, self.config.training.batch_size * lengths[0] // length)
-        batch = self._draw(sequences, length, generator_for(self.config.seed, "recall", step))
+        sequences = self._num_sequences(length)
+        drawn = self._draw(sequences, length, generator_for(self.config.seed, "recall", step))
+        targets = my_rows(drawn.targets.view(sequences, -1)).flatten()
+        batch = Recall(my_rows(drawn.inputs), my_rows(drawn.asked), targets)
         output = model(batch.inputs, at=batch.asked)
         loss = F.cross_entropy(output.logits, batch.targets)
         return TrainingLoss(loss, output.balance_loss, batch.inputs.numel())
+
+    def _num_sequences(self, length: int) -> int:
+        """Of a training batch, over all processes."""
+        shortest = self.task.lengths[0]
+        return max(1, self.config.training.batch_size * shortest // length)
 
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
         """`validation`: the training lengths."""

@@ -22,6 +22,7 @@ from fastweights.tasks.retrieval import (
 from fastweights.train.config import AssociativeMemoryConfig, RetrievalTask, RunConfig
 from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss, finite_or_none
+from fastweights.train.processes import check_rows, my_rows
 from fastweights.train.protocol import Protocol
 
 EVALUATION_SEQUENCES = 20
@@ -50,6 +51,7 @@ class RetrievalProblem(Problem):
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         assert isinstance(config.task, RetrievalTask)
         self.config, self.task, self.device = config, config.task, device
+        check_rows(config.training.batch_size)
         self.published = config.task.variant == "published"
         self.length = train_length(self.task.num_keys, self.task.replacement)
         self.protocol = Protocol(
@@ -65,9 +67,9 @@ class RetrievalProblem(Problem):
         generator = generator_for(self.config.seed, "retrieval", step)
         sequences = self.config.training.batch_size
         keys, values = self._pairs(sequences, self.length, generator)
-        batch = ask_one(keys, values, generator)
+        batch = Retrieval(*map(my_rows, ask_one(keys, values, generator)))
         loss = squared_errors(model, self._on_device(batch)).mean()
-        return TrainingLoss(loss, 0.0, sequences * self.length)
+        return TrainingLoss(loss, 0.0, batch.keys.numel())
 
     def evaluate(self, model: nn.Module, step: int) -> Mapping[str, Scores]:
         """`validation`: 20 sequences."""

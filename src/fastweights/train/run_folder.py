@@ -13,7 +13,7 @@ from fastweights.train.errors import CheckpointError, RunFolderError
 from fastweights.train.lock import is_unused
 from fastweights.train.run_model import spelled_out
 
-MAY_DIFFER = ("device", "num_threads")
+MAY_DIFFER = ("device", "strategy", "num_threads")
 """What a resumed run may change: where it computes, not what."""
 
 

@@ -17,6 +17,7 @@ from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig
 from fastweights.train.corpus_file import check_corpus, write_corpus
 from fastweights.train.data import generator_for
 from fastweights.train.problem import Problem, Scores, TrainingLoss
+from fastweights.train.processes import check_even, my_rows
 from fastweights.train.protocol import Protocol
 from fastweights.train.text_scores import carried_scores, segment_scores
 
@@ -46,7 +47,8 @@ class TextProblem(Problem):
             self.corpus = corpus = load_corpus(self.task.text)
         except ValueError as error:
             raise ConfigError([str(error)]) from None
-        self.lanes = lanes(corpus.splits["train"], config.training.batch_size)
+        check_even(config.training.batch_size // config.training.accumulate)
+        self.lanes = my_rows(lanes(corpus.splits["train"], config.training.batch_size))
         self.held_out = {name: corpus.splits[name] for name in ("validation", "test")}
         self.segments = (self.lanes.shape[1] - 1) // self.task.context_length
         shortest = min(self.lanes.shape[1], *map(len, self.held_out.values()))
