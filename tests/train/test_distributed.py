@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -19,7 +21,7 @@ import torch.distributed as dist
 from fastweights.layers.moe import ROUTINGS
 from fastweights.train import loop, processes
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
-from fastweights.train.config import ConfigError, RunConfig, merge, parse_config
+from fastweights.train.config import ConfigError, RunConfig, merge, parse_config, save_config
 from fastweights.train.errors import OtherProcessError, RunFolderError, TrainingInterrupted
 from fastweights.train.loop import train
 from fastweights.train.optimizer import lr_at
@@ -122,6 +124,11 @@ def together(jobs: list[Callable[..., None]], folder: Path) -> None:
     assert [process.exitcode for process in started] == [0] * COUNT
 
 
+def write_corpus(folder: Path) -> None:
+    text = "\n\n".join("abcd" * (5 + i) for i in range(30))
+    (folder / "corpus.txt").write_text(text, encoding="utf-8")
+
+
 def text_config(folder: Path, *overlays: dict[str, Any]) -> RunConfig:
     values = merge(TEXT, {"task": {"text": str(folder / "corpus.txt")}})
     for overlay in overlays:
@@ -192,7 +199,7 @@ def routings(x: torch.Tensor, group: Any) -> dict[str, tuple[torch.Tensor, ...]]
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with what two processes did, and one process alone."""
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "corpus.txt").write_text("\n\n".join("abcd" * (5 + i) for i in range(30)))
+    write_corpus(folder)
     together(
         [
             partial(trains, "ddp", EXPERTS, {"strategy": "ddp"}),
@@ -282,3 +289,40 @@ def test_a_strategy_needs_torchrun(tmp_path: Path) -> None:
     ):
         train(config, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+KILLED_ONCE = """
+import os, signal, sys
+from fastweights.cli import main
+from fastweights.train import loop
+from fastweights.train.optimizer import lr_at
+
+def kill_at(step, *arguments):
+    if step == 13 and (os.environ["RANK"], os.environ["TORCHELASTIC_RESTART_COUNT"]) == ("1", "0"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return lr_at(step, *arguments)
+
+loop.lr_at = kill_at
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_started_again_and_the_run_goes_on(tmp_path: Path) -> None:
+    """With torchrun itself, from the last checkpoint, step 10."""
+    write_corpus(tmp_path)
+    (tmp_path / "killed_once.py").write_text(KILLED_ONCE)
+    config = text_config(tmp_path, CARRIED)
+    save_config(config, tmp_path / "config.yaml")
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    run += ["--max-restarts=1", "killed_once.py", "train", "config.yaml", "--out", "run"]
+    environment = {**os.environ, "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    done = subprocess.run(
+        run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("stopped because: max_steps") == 1, "the first process alone talks"
+    train(config, tmp_path / "whole", progress=False)
+    assert_same_training(tmp_path / "run", tmp_path / "whole")
+    resumed = json.loads((tmp_path / "run" / "environment.json").read_text())["resumed"]
+    assert [entry["step"] for entry in resumed] == [10]
