@@ -194,7 +194,7 @@ def test_version_and_no_command(call: Call) -> None:
         (
             "study demo --out s --models deltanet",
             "argument --models: unknown model 'deltanet'; did you mean 'delta_net' or "
-            "'delta_net_0_2' or 'delta_net_conv'?",
+            "'lm_delta_net' or 'delta_net_0_2'?",
         ),
         ("study demo --out s --seeds -1", "argument --seeds: must be >= 0, got -1"),
         ("study demo --out s --set lr", "--set: must be NAME=VALUE, got 'lr'"),
@@ -749,6 +749,7 @@ def test_text_from_training_to_its_report(call: Call, tmp_path: Path) -> None:
     assert "bits per byte" in page.out and (run / "report.md").exists()
     assert {path.name for path in run.glob("*.png")} == {
         "bits_per_byte.png",
+        "loss_by_position.png",
         "expert_load.png",
         "expert_pairs.png",
     }

@@ -2,7 +2,6 @@
 
 import json
 import math
-import signal
 import unittest.mock
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,16 @@ from fastweights.tasks.text.corpus import load_corpus
 from fastweights.tasks.text.prepared import prepare
 from fastweights.tasks.text.source import local_source
 from fastweights.tasks.text.tokenizer import load_tokenizer
-from fastweights.train import loop, text_scores
+from fastweights.train import text_scores
 from fastweights.train.activation_checkpointing import checkpoint_blocks
 from fastweights.train.checkpoint import Checkpoints
 from fastweights.train.config import ConfigError, RunConfig, merge, parse_config
-from fastweights.train.errors import RunFolderError, TrainingInterrupted
+from fastweights.train.errors import RunFolderError
 from fastweights.train.loop import train
-from fastweights.train.optimizer import lr_at
 from fastweights.train.precision import precision_plugin
 from fastweights.train.run_model import model_sizes
 from fastweights.train.text import TextProblem
+from tests.train.interrupt import train_in_parts
 
 LENGTH, LANES = 8, 4
 CARRY = {"task": {"carry_state": True}}
@@ -250,26 +249,13 @@ def test_resumed_in_the_middle_of_an_epoch(corpus, tmp_path, monkeypatch, values
     run = config(corpus, **short)
     whole, pieces = tmp_path / "whole", tmp_path / "pieces"
     want = train(run, whole, progress=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "lr_at", interrupting_at(8))
-        with pytest.raises(TrainingInterrupted, match="stopped at step 9"):
-            train(run, pieces, progress=False)
-    got = train(run, pieces, resume=True, progress=False)
+    got = train_in_parts(run, pieces, monkeypatch, 8)
     assert got["splits"] == want["splits"]
     a, b = (Checkpoints(folder).load("last") for folder in (whole, pieces))
     torch.testing.assert_close(b.model, a.model, rtol=0, atol=0)
     kept = [one.training_state["problem"].get("carried", []) for one in (a, b)]
     torch.testing.assert_close(kept[1], kept[0], rtol=0, atol=0)
     assert bool(kept[0]) == run.task.carry_state
-
-
-def interrupting_at(step: int) -> Any:
-    def lr(at: int, training: Any) -> float:
-        if at == step:
-            signal.raise_signal(signal.SIGINT)
-        return lr_at(at, training)
-
-    return lr
 
 
 # --- what saves memory, and precision ------------------------------------------------------------

@@ -182,7 +182,7 @@ def switch_loss(
     each = torch.zeros_like(probability).scatter(1, expert_index, counted.to(probability.dtype))
     routes = _sum(each, group)
     fraction = routes / routes.sum().clamp_min(1)  # where expert dropout leaves no expert at all
-    return num_experts * (fraction * _sum(probability, group) / max(num_tokens, 1)).sum()
+    return num_experts / max(num_tokens, 1) * (fraction * _sum(probability, group)).sum()
 
 
 def coefficient_of_variation(x: Tensor) -> Tensor:
