@@ -154,7 +154,8 @@ ROUTER, EXPERTS = 2 * D * E, 2 * D * 2 * K * G
 MIXTURES = [
     ({}, ROUTER + EXPERTS + K * G),
     ({"router": "softmax_after_top_k"}, ROUTER + EXPERTS + K * G),
-    ({"router": "switch"}, ROUTER + EXPERTS + K * G + E),
+    # For the loss, the routes and the probabilities of every expert.
+    ({"router": "switch"}, ROUTER + EXPERTS + K * G + 2 * E),
     # A second product of the input, and that of the two.
     ({"gated": True}, ROUTER + 3 * EXPERTS // 2 + 2 * K * G),
     # The sum of K gated biases, and that with the output.

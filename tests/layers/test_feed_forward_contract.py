@@ -40,7 +40,8 @@ FLOPS = {  # of one token: 2 for every number of a matrix that it meets, then wh
     "dense_product_key_memory": 2 * DIM * (4 + 16) + 16,  # the heads are one; sums of pairs
     "moe": 2 * DIM * (4 + 2 * 2 * 5) + 2 * 5,  # gates
     "sigma_moe": 2 * DIM * (4 + 2 * 2 * 5) + 2 * 5,
-    "switch": 2 * DIM * (4 + 2 * 5) + 5 + 4,  # gates, routes of every expert for the loss
+    # Gates; for the loss the routes and the probabilities of every expert.
+    "switch": 2 * DIM * (4 + 2 * 5) + 5 + 2 * 4,
     "s_base": 2 * DIM * (4 + 2 * 2 * 5) + 2 * 5,
     "noisy_top_k": 2 * DIM * (4 + 2 * 2 * 5) + 2 * 5 + 4,  # gates, and their sums for the loss
 }
