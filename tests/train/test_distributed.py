@@ -54,7 +54,11 @@ EXPERTS: dict[str, Any] = {
     }
 }
 FSDP: dict[str, Any] = {"strategy": "fsdp"}
-CARRIED: dict[str, Any] = {"task": {"carry_state": True}, "training": {"accumulate": 2}}
+CARRIED: dict[str, Any] = {
+    "task": {"carry_state": True},
+    "model": {"layer_options": {"memory_length": 8}},
+    "training": {"accumulate": 2},
+}
 FORMAL: dict[str, Any] = {
     "task": {
         "kind": "regex",
