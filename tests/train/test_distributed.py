@@ -59,6 +59,10 @@ CARRIED: dict[str, Any] = {
     "model": {"layer_options": {"memory_length": 8}},
     "training": {"accumulate": 2},
 }
+TRANSFORMER_XL: dict[str, Any] = {
+    "model": {"layer": "transformer_xl"},
+    "training": {"accumulate": 2, "activation_checkpointing": True},
+}
 FORMAL: dict[str, Any] = {
     "task": {
         "kind": "regex",
@@ -208,6 +212,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [
             partial(trains, "ddp", EXPERTS, {"strategy": "ddp"}),
             partial(trains, "fsdp", EXPERTS, FSDP),
+            partial(trains, "transformer_xl_fsdp", TRANSFORMER_XL, FSDP),
             partial(stops, "experts", EXPERTS, FSDP),
             partial(trains, "experts", EXPERTS, {"strategy": "ddp"}, resume=True),
             partial(stops, "lanes", CARRIED),
@@ -219,6 +224,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder,
     )
     train(text_config(folder, EXPERTS), folder / "one", progress=False)
+    train(text_config(folder, TRANSFORMER_XL), folder / "transformer_xl", progress=False)
     train(text_config(folder, CARRIED), folder / "carried", progress=False)
     train(parse_config(FORMAL), folder / "formal_1", progress=False)
     return folder
@@ -250,6 +256,11 @@ def test_two_processes_train_as_one(runs: Path, strategy: str) -> None:
     assert a == pytest.approx(b, abs=1e-10)
     assert results[0]["num_parameters"] == results[1]["num_parameters"]
     assert results[0]["experts"] == results[1]["experts"]
+
+
+def test_sharded_parts_of_a_batch_with_blocks_computed_twice(runs: Path) -> None:
+    """Of the layer whose weights are the smallest: one number."""
+    assert_same_training(runs / "transformer_xl_fsdp", runs / "transformer_xl")
 
 
 def test_uneven_batches_count_every_token_once(runs: Path) -> None:

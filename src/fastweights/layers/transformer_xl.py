@@ -68,7 +68,8 @@ class TransformerXL(SequenceLayer):
         self.output_projection = linear(width, dim, bias=False, generator=generator)
         self.content_bias = nn.Parameter(torch.zeros(num_heads, self.head_dim))
         self.position_bias = nn.Parameter(torch.zeros(num_heads, self.head_dim))
-        self.scale = nn.Parameter(torch.tensor(self.head_dim**-0.5))
+        # Not a scalar, of which fully sharded processes could not have a part each.
+        self.scale = nn.Parameter(torch.full((1,), self.head_dim**-0.5))
 
     def initial_state(self, batch_size: int) -> TransformerXLState:
         weight = self.output_projection.weight

@@ -215,9 +215,6 @@ def shard(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
     weights are there for a block at a time."""
     from torch.distributed.fsdp import fully_shard
 
-    for name, parameter in model.named_parameters():
-        if parameter.ndim == 0:
-            raise ConfigError([f"strategy: 'fsdp' cannot share out the number {name}; 'ddp' can"])
     mesh = mesh["data_parallel"]
     for module in model.modules():
         if isinstance(module, Block):
