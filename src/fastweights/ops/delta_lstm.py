@@ -63,7 +63,8 @@ def delta_lstm_recurrent(
     steps = [x.to(dtype).movedim(0, -1).contiguous() for x in inputs]  # [T, 3, H, D, B]
     if state is None:
         cell = output = torch.zeros_like(steps[0][0, 0])
-        memory = cell.new_zeros(NUM_GATES, *cell.shape[:2], *cell.shape[1:])
+        H, D, B = cell.shape
+        memory = cell.new_zeros(NUM_GATES, H, D, D, B)
     else:
         memory, output, cell = (x.to(dtype).movedim(0, -1).contiguous() for x in state)
     ys = []

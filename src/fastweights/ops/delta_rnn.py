@@ -53,7 +53,8 @@ def delta_rnn_recurrent(
     steps = [x.to(dtype).permute(1, 2, 3, 0).contiguous() for x in (z, k, v, beta.unsqueeze(-1))]
     if state is None:
         output = torch.zeros_like(steps[0][0])
-        memory = output.new_zeros(output.shape[0], *output.shape[1:2], *output.shape[1:])
+        H, D, B = output.shape
+        memory = output.new_zeros(H, D, D, B)
     else:
         memory = state.memory.to(dtype).permute(1, 2, 3, 0).contiguous()
         output = state.output.to(dtype).permute(1, 2, 0).contiguous()
