@@ -157,7 +157,10 @@ def test_normal_initialization(generator):
             assert not module.bias.any()
 
 
-@pytest.mark.parametrize("layer", ["linear_transformer", "delta_net", "normalized_delta_net"])
+@pytest.mark.parametrize(
+    "layer",
+    ["linear_transformer", "delta_net", "normalized_delta_net", "delta_rnn", "delta_lstm"],
+)
 def test_scaled_output(layer, generator):
     """Of heads of 4: half of what is read."""
     x = torch.randn(2, 5, 8, generator=generator)
