@@ -1,17 +1,18 @@
 """Language models with sparse feed-forward layers: Tables 1 to 6 of Csordas, Irie, Schmidhuber
 (2023), at their published sizes.
 
-The texts are prepared folders: WikiText-103, C4 and peS2o as 8,000 sentence pieces, enwik8 as its
-205 bytes; `data/...` unless `--text` says otherwise. One run takes days on a GPU; study
-`sparse_feed_forward` asks the same on two CPU cores.
+The texts are prepared folders: WikiText-103, C4 and peS2o as 8,000 sentence pieces, enwik8 as
+bytes (256 tokens, of which it has 205: the published vocabulary); `data/...` unless `--text` says
+otherwise. One run takes days on a GPU; study `sparse_feed_forward` asks the same on two CPU cores.
 
 Parameters are those of the published code, but for one number in every layer that nothing reads
 there. What is different here: Top-K drops units after it has chosen them; the balance loss of
 Switch is the paper's (the code's is smaller by the square of the number of experts), the Sinkhorn
 iteration of S-BASE balances, over all tokens of a batch (the code's has a sign error, and balances
-one sequence at a time); attention and embedding start as our layers do. Where paper and code
-disagree about a number, it is the paper's: expert dropout 0.2 in WT-B, none in S-BASE, gradients
-clipped at 0.25.
+one sequence at a time); attention and embedding start as our layers do; the weights of the lowest
+validation loss are evaluated, not the last. Where paper and code disagree about a number, it is the
+paper's: expert dropout 0.2 in WT-B, none in S-BASE, gradients clipped at 0.25. Only sigma-MoE on C4
+and peS2o has the code's balance weight and expert dropout.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@ Irie, Schmidhuber (2021), and the models of Irie, Schlag, Csordas, Schmidhuber (
 The text is a folder made with a word vocabulary, `data/wikitext-103` unless `--text` says
 otherwise. One run takes days on a GPU; study `language_models` asks the same on two CPU cores.
 
-Configurations are those of the official code, where it differs from the paper: all that is read is
-multiplied by head_dim^-0.5, the models of the delta rule have no attention normaliser, those of the
-sum rule no sum normalisation. What is different here:
+Configurations are those of the official code, where it differs from the paper: what a memory
+returns is multiplied by head_dim^-0.5 (not in Delta-Delta, Recurrent Delta and the Delta MLP), the
+models of the delta rule have no attention normaliser, those of the sum rule no sum normalisation.
+What is different here:
 
 - positions are counted from the beginning of a segment, not from its end;
 - FAVOR+ divides its inputs by head_dim^0.25, draws its directions once (the code at every step of
