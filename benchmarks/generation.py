@@ -95,13 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     out = parsed.out or (QUICK_OUT if parsed.quick else OUT)
     try:
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"{out}: is not a folder")
+        out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the minutes
         keep_freed_memory()
         settings = QUICK if parsed.quick else FULL
         with cpu_threads(1), torch.inference_mode():
             rows = measure_all(settings, lambda text: print(text, file=sys.stderr))
-        out.mkdir(parents=True, exist_ok=True)
         here = environment(torch.device("cpu"), 1)
         content = {"environment": here, "settings": settings._asdict(), "rows": rows}
         write_json(out / "generation.json", content)
@@ -112,9 +110,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"fastweights: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
-    except ValueError as error:
-        print(f"fastweights: error: {error}", file=sys.stderr)
-        return 2
     print(out / "generation.md")
     return 0
 

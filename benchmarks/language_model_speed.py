@@ -60,7 +60,7 @@ Measured = dict[int, dict[str, list[float | None]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status: 0 done, 1 the files could not be written, 2 wrong usage."""
+    """The exit status: 0 done, 1 a file could not be written, 2 wrong usage, 130 interrupted."""
     parser = Parser(
         prog="python -m benchmarks.language_model_speed",
         description=" ".join((__doc__ or "").split("\n\n")[0].split()),
@@ -71,15 +71,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser.parse_args(arguments)
     settings = QUICK if parsed.quick else FULL
     out = parsed.out or (QUICK_OUT if parsed.quick else OUT)
-    keep_freed_memory()
-    with cpu_threads(parsed.threads):
-        measured = {length: run_context(length, settings) for length in settings.contexts}
-        here = environment(torch.device("cpu"), parsed.threads)
-    data = {"environment": here, "settings": asdict(settings), "ms": measured}
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the hour
+        keep_freed_memory()
+        with cpu_threads(parsed.threads):
+            measured = {length: run_context(length, settings) for length in settings.contexts}
+            here = environment(torch.device("cpu"), parsed.threads)
+        data = {"environment": here, "settings": asdict(settings), "ms": measured}
         write_text(out / "measurements.json", json.dumps(data, indent=1) + "\n")
         write_text(out / "report.md", report(here, settings, measured))
+    except KeyboardInterrupt:
+        print("fastweights: interrupted", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"fastweights: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1

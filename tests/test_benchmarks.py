@@ -339,6 +339,16 @@ def test_training_speed_of_language_models(tmp_path: Path) -> None:
     assert page.count("| softmax_attention |") == 1
 
 
+@pytest.mark.parametrize("benchmark", [language_model_speed, generation])
+def test_a_folder_that_cannot_be_is_told_before_measuring(
+    tmp_path: Path, benchmark: Any, capsys: Any
+) -> None:
+    (tmp_path / "file").touch()
+    assert benchmark.main(["--quick", "--out", str(tmp_path / "file" / "below")]) == 1
+    printed = capsys.readouterr().err
+    assert printed == f"fastweights: error: {tmp_path / 'file' / 'below'}: Not a directory\n"
+
+
 def test_generation_tells_sizes_and_speeds(tmp_path: Path) -> None:
     assert generation.main(["--quick", "--out", str(tmp_path)]) == 0
     measured = json.loads((tmp_path / "generation.json").read_text("utf-8"))
