@@ -38,6 +38,7 @@ OPTION_GROUPS = ("layer_options", "feed_forward_options")
 METAVARS = {
     **{f"model.{group}": "NAME=VALUE" for group in OPTION_GROUPS},
     "horizon_lengths": "N",
+    "model.adaptive_cutoffs": "N",
     "task.lengths": "N",
     "task.test_lengths": "N",
     "task.train_window": "N",

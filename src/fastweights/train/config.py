@@ -467,7 +467,7 @@ class TrainingConfig(Frozen):
         ge=0,
         description="strict: stop at validation accuracy 1.0 once nats per token are below this; "
         "retrieval: once the squared error is; recall: once nats per query are; text: once nats "
-        "per byte are",
+        "per token are",
     )
     clip_norm: float | None = Field(
         default=None, gt=0, description="largest gradient norm, null: no clipping (default: null)"
