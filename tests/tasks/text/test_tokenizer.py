@@ -100,18 +100,23 @@ def test_words_are_ordered_by_how_often_they_occur(tmp_path: Path):
 
 
 def test_a_tokenizer_json_of_the_user(tmp_path: Path):
-    """What it adds around a text is left out; its end of text is the separator."""
+    """What it adds around a text is left out, nothing is cut off or filled up; its end of text is
+    the separator; numbers that no word has are tokens, too."""
     tokenizers = pytest.importorskip("tokenizers")
-    words = {"</s>": 0, "[UNK]": 1, "cat": 2}
+    words = {"</s>": 0, "[UNK]": 1, "cat": 2, "bird": 6}
     theirs = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     theirs.post_processor = tokenizers.processors.TemplateProcessing(
         single="$A </s>", special_tokens=[("</s>", 0)]
     )
+    theirs.enable_truncation(3)
+    theirs.enable_padding(length=5)
     theirs.save(str(tmp_path / "tokenizer.json"))
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.encode("cat dog") == [2, 1]
+    assert tokenizer.encode("cat bird " * 4) == [2, 6] * 4
     assert tokenizer.separator == 0
+    assert tokenizer.vocab_size == 7
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,17 @@ SEPARATORS = (SEPARATOR, "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>", "[SEP
 class BytePairTokenizer(Tokenizer):
     """A tokenizer.json, the user's or byte-pair encoding trained on the text.
 
-    What is trained here works on bytes, as GPT-2's does, and gives back every text as it was.
+    What is trained here works on bytes, as GPT-2's does, and gives back every text as it was. What
+    the user's cuts off long texts, or fills short ones with, is switched off.
     """
 
     file = "tokenizer.json"
 
     def __init__(self, tokenizer: Any) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self.vocab_size = tokenizer.get_vocab_size()
+        self.vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)  # it may have gaps
         found = (tokenizer.token_to_id(token) for token in SEPARATORS)
         separator = next((token for token in found if token is not None), None)
         if separator is None:
