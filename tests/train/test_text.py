@@ -124,10 +124,11 @@ def test_every_byte_counts_once(corpus, monkeypatch):
     assert found.evaluate(Recorder(), 0)["validation"]["bits_per_byte"] == pytest.approx(8)
 
 
-def test_sub_words_count_their_bytes(corpus, tmp_path):
-    """Bits per byte are those of the whole text, perplexity that of a token."""
+def test_words_count_their_bytes_and_characters(corpus, tmp_path):
+    """Both are of the text itself, not of what the tokenizer keeps of it; perplexity is that of a
+    token."""
     for i in range(30):
-        (corpus / f"{i}.txt").write_text("a bc def\n" * (20 + i), encoding="utf-8")
+        (corpus / f"{i}.txt").write_text("a  bä   def\n" * (20 + i), encoding="utf-8")
     out = tmp_path / "prepared"
     prepare(local_source(str(corpus)), out, "words")
     found = problem(out)
@@ -138,6 +139,9 @@ def test_sub_words_count_their_bytes(corpus, tmp_path):
     tokens_per_byte = len(held_out.splits["test"]) / held_out.num_bytes["test"]
     nats = scores["nats_per_token"]
     assert scores["bits_per_byte"] == pytest.approx(nats * tokens_per_byte / math.log(2))
+    assert scores["bits_per_character"] == pytest.approx(
+        scores["bits_per_byte"] * 13 / 12, rel=1e-3
+    )
     assert scores["perplexity"] == pytest.approx(math.exp(nats))
     assert model_sizes(config(out)) == (5, 5)
     found.describe(tmp_path)

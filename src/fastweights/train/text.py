@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.models.state import enter_segment, leave_segment, tensors_of, with_tensors
-from fastweights.tasks.text.characters import count_characters
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
 from fastweights.train.data import generator_for
@@ -63,7 +61,7 @@ class TextProblem(Problem):
                 [
                     f"text: {self.task.text}: too short for {config.training.batch_size} sequences "
                     f"of {self.task.context_length} tokens: {sizes['train']} tokens to train, "
-                    f"{sizes['validation']} to validate"
+                    f"{sizes['validation']} to validate, {sizes['test']} to test"
                 ]
             )
         self.steps_per_epoch = self.segments
@@ -165,14 +163,14 @@ class TextProblem(Problem):
             model, test, context, times_context * context, self.device, progress
         )
 
-    @cached_property
+    @property
     def sizes(self) -> dict[str, TextSize]:
         """Of the texts held out."""
         return {
             split: TextSize(
                 len(tokens),
                 self.corpus.num_bytes[split],
-                count_characters(tokens, self.corpus.tokenizer),
+                self.corpus.num_characters[split],
             )
             for split, tokens in self.held_out.items()
         }

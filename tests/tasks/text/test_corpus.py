@@ -18,6 +18,7 @@ def test_a_split_is_its_documents_with_a_separator_behind_each(tmp_path: Path):
             *map(Piece.read, texts[split])
         ]
         assert corpus.num_bytes[split] == len(tokens)
+        assert corpus.num_characters[split] == len(bytes(tokens.tolist()).decode())
 
 
 def test_the_checksum_is_that_of_every_split(tmp_path: Path):

@@ -35,6 +35,7 @@ def test_bytes_are_those_of_the_text_itself(texts: str, tmp_path: Path):
     for split, tokens in want.splits.items():
         assert torch.equal(got.splits[split], tokens)
     assert got.num_bytes == want.num_bytes
+    assert got.num_characters == want.num_characters
     assert got.checksum == load_corpus(str(tmp_path / "out")).checksum
 
 
@@ -62,6 +63,7 @@ def test_every_document_is_encoded_with_a_separator_behind_it(
         assert tokens.tolist() == [token for tokens in encoded for token in tokens]
         assert description.splits[split].num_documents == len(encoded)
         assert corpus.num_bytes[split] == load_corpus(texts).num_bytes[split]
+        assert corpus.num_characters[split] == load_corpus(texts).num_characters[split]
         assert seen[split] == corpus.num_bytes[split] - len(encoded)
     assert corpus_vocab_size(str(folder)) == corpus.tokenizer.vocab_size == size
     assert list(seen) == ["vocabulary", "train", "validation", "test"]
@@ -104,6 +106,11 @@ def damage(folder: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def damage_split(folder: Path, **values: Any) -> None:
+    splits = json.loads((folder / DESCRIPTION_FILE).read_text())["splits"]
+    damage(folder, splits=splits | {"test": splits["test"] | values})
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -112,8 +119,12 @@ def damage(folder: Path, **values: Any) -> None:
         (lambda f: (f / DESCRIPTION_FILE).write_text("{"), "corpus.json: is damaged: Expecting"),
         (lambda f: (f / DESCRIPTION_FILE).write_text("{}"), "corpus.json: is damaged: no 'format'"),
         (lambda f: (f / DESCRIPTION_FILE).write_text("[]"), "corpus.json: is damaged: list ind"),
-        (lambda f: damage(f, format=9), "format 9: this version reads format 1"),
+        (lambda f: damage(f, format=9), "format 9: this version reads format 2; prepare it again"),
         (lambda f: damage(f, splits={}), "has no split train"),
+        (lambda f: damage(f, splits=[1]), "corpus.json: is damaged: 'list' object has no"),
+        (lambda f: damage_split(f, num_bytes=0), "corpus.json: is damaged: num_bytes 0"),
+        (lambda f: damage_split(f, num_tokens="9"), "corpus.json: is damaged: num_tokens '9'"),
+        (lambda f: damage(f, vocab_size=7), r"is not the words \(7\) that made its tokens"),
         (lambda f: damage(f, dtype="int3"), "corpus.json: is damaged: unknown 'int3'"),
         (
             lambda f: (f / "vocabulary.txt").write_text("<eos>\n<unk>\n"),

@@ -26,11 +26,12 @@ SPLITS = ("train", "validation", "test")
 
 
 class Corpus(NamedTuple):
-    """splits: tokens [N], unsigned, by name of the split; num_bytes: of the text behind them, the
-    separators counted as one byte each; checksum: of all of it."""
+    """splits: tokens [N] by name of the split; num_bytes, num_characters: of the text that they
+    were made of, separators counted as one each; checksum: of all of it."""
 
     splits: Mapping[str, Tensor]
     num_bytes: Mapping[str, int]
+    num_characters: Mapping[str, int]
     tokenizer: Tokenizer
     checksum: str
 
@@ -47,7 +48,8 @@ def load_corpus(source: str) -> Corpus:
     for tokens in splits.values():
         digest.update(len(tokens).to_bytes(8, "big") + tokens.numpy().tobytes())
     num_bytes = {split: len(tokens) for split, tokens in splits.items()}
-    return Corpus(splits, num_bytes, ByteTokenizer(), digest.hexdigest())
+    num_characters = {split: _num_characters(tokens) for split, tokens in splits.items()}
+    return Corpus(splits, num_bytes, num_characters, ByteTokenizer(), digest.hexdigest())
 
 
 def corpus_vocab_size(source: str) -> int:
@@ -72,6 +74,7 @@ def _prepared(folder: Path) -> Corpus:
     return Corpus(
         {split: open_tokens(folder, description, split) for split in SPLITS},
         {split: description.splits[split].num_bytes for split in SPLITS},
+        {split: description.splits[split].num_characters for split in SPLITS},
         open_tokenizer(folder, description),
         description.checksum(),
     )
@@ -83,3 +86,8 @@ def _bytes(pieces: list[Piece]) -> Tensor:
         joined += piece.read()
         joined.append(SEPARATOR)
     return torch.frombuffer(joined, dtype=torch.uint8)
+
+
+def _num_characters(text: Tensor) -> int:
+    """Of UTF-8, bytes [N]: its bytes but those that continue a character, 0b10xxxxxx."""
+    return int((text >> 6 != 0b10).sum())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +23,7 @@ from fastweights.tasks.text.source import Source
 from fastweights.tasks.text.tokenizer import TOKENIZERS, Tokenizer, load_tokenizer
 
 DESCRIPTION_FILE = "corpus.json"
-FORMAT = 1
+FORMAT = 2
 DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int32": torch.int32}
 Report = Callable[[str, int], None]
 """Told what is being done and how many bytes of text of it are done."""
@@ -31,12 +31,23 @@ Report = Callable[[str, int], None]
 
 @dataclass(frozen=True)
 class Split:
-    """num_bytes: of the text in UTF-8, separators counted as one byte each; sha256: of the file."""
+    """num_bytes, num_characters: of the text before the tokenizer, in UTF-8 and in Unicode code
+    points, separators counted as one each; sha256: of the file."""
 
     num_documents: int
     num_tokens: int
     num_bytes: int
+    num_characters: int
     sha256: str
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Raises TypeError or ValueError where it is no split with text."""
+        split = cls(**value)
+        for name in ("num_documents", "num_tokens", "num_bytes", "num_characters"):
+            if type(number := getattr(split, name)) is not int or number < 1:
+                raise ValueError(f"{name} {number!r}")
+        return split
 
 
 @dataclass(frozen=True)
@@ -53,11 +64,14 @@ class Description:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """Raises TypeError, KeyError or ValueError where it is not what `as_json` gave."""
+        """Raises TypeError, KeyError, AttributeError or ValueError where it is not what `as_json`
+        gave."""
         if value["format"] != FORMAT:
-            raise ValueError(f"format {value['format']!r}: this version reads format {FORMAT}")
+            raise ValueError(
+                f"format {value['format']!r}: this version reads format {FORMAT}; prepare it again"
+            )
         known = {field.name: value[field.name] for field in fields(cls)}
-        known["splits"] = {name: Split(**split) for name, split in value["splits"].items()}
+        known["splits"] = {name: Split.from_json(about) for name, about in value["splits"].items()}
         description = cls(**known)
         if description.dtype not in DTYPES or description.tokenizer not in TOKENIZERS:
             raise ValueError(f"unknown {description.dtype!r} or {description.tokenizer!r}")
@@ -82,8 +96,8 @@ def prepare(
     tokenizer_file: Path | None = None,
     report: Report = lambda what, num_bytes: None,
 ) -> Description:
-    """Write the folder `out`, new or empty, whole or not at all. Memory does not grow with the text
-    beyond what training the tokenizer needs.
+    """Write the folder `out`, new or empty, whole or not at all. Memory grows with the longest
+    document, and with what training the tokenizer needs, not with the text.
 
     tokenizer: a name of TOKENIZERS, trained on the text, or read where a `tokenizer_file` is given.
     Raises ValueError, one line each (the text, the vocabulary), and OSError (disk full, `out` is
@@ -125,7 +139,7 @@ def read_description(folder: Path) -> Description:
         return Description.from_json(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise ValueError(f"text: {path}: cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"text: {path}: is damaged: {_in_one_line(error)}") from None
 
 
@@ -151,7 +165,8 @@ def open_tokens(folder: Path, description: Description, split: str) -> Tensor:
 def open_tokenizer(folder: Path, description: Description) -> Tokenizer:
     """The tokenizer of a prepared corpus. Raises ValueError where it is another one."""
     tokenizer = load_tokenizer(folder)
-    if _tokenizer_sha256(tokenizer, folder) != description.tokenizer_sha256:
+    made = (description.tokenizer_sha256, description.vocab_size)
+    if (_tokenizer_sha256(tokenizer, folder), tokenizer.vocab_size) != made:
         raise ValueError(
             f"text: {folder}: its tokenizer (vocabulary size {tokenizer.vocab_size}) is not the "
             f"{description.tokenizer} ({description.vocab_size}) that made its tokens"
@@ -179,7 +194,7 @@ def _write_split(
     path: Path, source: Source, name: str, tokenizer: Tokenizer, dtype: str, report: Report
 ) -> Split:
     separator = [tokenizer.separator] if source.separated else []
-    num_documents = num_tokens = num_bytes = 0
+    num_documents = num_tokens = num_bytes = num_characters = 0
     digest = hashlib.sha256()
     stored = np.dtype(dtype).newbyteorder("<")
     with path.open("wb") as file:
@@ -190,9 +205,10 @@ def _write_split(
             num_documents += 1
             num_tokens += len(tokens) // stored.itemsize
             num_bytes += _num_bytes(text) + len(separator)
+            num_characters += len(text) + len(separator)
         file.flush()
         os.fsync(file.fileno())
-    return Split(num_documents, num_tokens, num_bytes, digest.hexdigest())
+    return Split(num_documents, num_tokens, num_bytes, num_characters, digest.hexdigest())
 
 
 def _reported(texts: Iterable[str], what: str, report: Report) -> Iterable[str]:
