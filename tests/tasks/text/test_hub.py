@@ -109,3 +109,27 @@ def test_what_cannot_be_had(tmp_path: Path):
     missing = hub_source("hub:c4", tmp_path).splits["train"]()
     with pytest.raises(ValueError, match=r"c4-train.00000-of-01024.json.gz: cannot be read"):
         next(missing)
+
+
+ROWS = gzip.compress(json.dumps({"text": "".join(map(chr, range(40, 9000)))}).encode())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"junk",
+        ROWS[: len(ROWS) // 2],
+        ROWS[:500] + b"junk" + ROWS[504:],
+        gzip.compress(b""),
+        gzip.compress(b'{"title": "a"}\n'),
+        gzip.compress(b'{"text": null}\n'),
+    ],
+    ids=["junk", "cut", "flipped", "empty", "no text", "null"],
+)
+def test_a_damaged_file(tmp_path: Path, content: bytes):
+    path = tmp_path / HUB["hub:c4"][0].files["train"][0]
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"00000-of-01024.json.gz: cannot be read: ") as caught:
+        list(hub_source("hub:c4", tmp_path).splits["train"]())
+    assert "\n" not in str(caught.value)

@@ -7,6 +7,7 @@ and read one text after the other.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +35,9 @@ class Repository(NamedTuple):
     files: Mapping[str, Sequence[str]]
 
 
+DAMAGED = (OSError, EOFError, ValueError, StopIteration, zlib.error)
+"""What reading a damaged file raises; StopIteration: one with nothing in it."""
+
 Read = Callable[[str, int | None], Iterator[str]]
 """The rows of a split's files, or of its first files."""
 
@@ -60,9 +64,12 @@ def _rows(
                 repository.builder, data_files=str(local), split="train", streaming=True
             )
             for row in rows:
+                if not isinstance(row.get("text"), str):
+                    raise ValueError("a row has no text")
                 yield row["text"]
-        except (OSError, KeyError, ValueError, datasets.exceptions.DatasetsError) as error:
-            raise ValueError(f"text: {local}: cannot be read: {error}") from None
+        except (*DAMAGED, datasets.exceptions.DatasetsError) as error:
+            reason = " ".join(str(error).split()) or "it is empty"
+            raise ValueError(f"text: {local}: cannot be read: {reason}") from None
 
 
 def _download(repository: Repository, file: str) -> Path:
