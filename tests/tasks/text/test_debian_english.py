@@ -59,6 +59,28 @@ def test_a_call_that_was_stopped_goes_on(unpacked: list[str], tmp_path: Path):
     assert not (out / ".downloads").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("LICENCES.md", "mine", "out: is not empty and has no packages.json"),
+        ("packages.json", "{", "packages.json: is damaged, or another program's"),
+        ("packages.json", "[1]", "packages.json: is damaged, or another program's"),
+        ("packages.json", '{"name": "mine"}', "packages.json: is damaged, or another program's"),
+    ],
+)
+def test_nothing_of_others_is_overwritten(
+    unpacked: list[str], tmp_path: Path, name: str, content: str, message: str
+):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        fetch(out)
+    assert [path.name for path in out.iterdir()] == [name]
+    assert (out / name).read_text() == content
+    assert unpacked == []
+
+
 def test_without_the_clients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="apt-get not found; it needs apt-get and npm"):

