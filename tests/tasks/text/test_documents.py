@@ -124,5 +124,8 @@ def test_no_text(tmp_path: Path, content: bytes, fault: str):
         with pytest.raises(ValueError, match=fault) as caught:
             find_documents(str(source))
         assert "x.txt" in str(caught.value) or content == b""
-    with pytest.raises(ValueError, match="no such file or folder, and not 'python_stdlib'"):
-        find_documents(str(tmp_path / "missing"))
+    for missing in (str(tmp_path / "missing"), ""):
+        with pytest.raises(ValueError, match="no such file or folder, and not 'python_stdlib'"):
+            find_documents(missing)
+    with pytest.raises(ValueError, match="`fastweights data prepare hub:c4 --out FOLDER`"):
+        find_documents("hub:c4")

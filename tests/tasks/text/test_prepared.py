@@ -101,6 +101,11 @@ def test_nothing_is_overwritten_and_nothing_left_half(texts: str, tmp_path: Path
     assert is_prepared(tmp_path / "out")
 
 
+def test_the_vocabulary_of_what_is_not_there(tmp_path: Path):
+    with pytest.raises(ValueError, match="missing: no such file or folder"):
+        corpus_vocab_size(str(tmp_path / "missing"))
+
+
 def damage(folder: Path, **values: Any) -> None:
     path = folder / DESCRIPTION_FILE
     path.write_text(json.dumps(json.loads(path.read_text()) | values))

@@ -13,7 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fastweights.tasks.text.documents import SEPARATOR, Piece, find_documents, split_documents
+from fastweights.tasks.text.documents import (
+    SEPARATOR,
+    Piece,
+    check_source,
+    find_documents,
+    split_documents,
+)
 from fastweights.tasks.text.prepared import (
     is_prepared,
     open_tokenizer,
@@ -53,9 +59,11 @@ def load_corpus(source: str) -> Corpus:
 
 
 def corpus_vocab_size(source: str) -> int:
-    """Of the tokenizer of `load_corpus(source)`; reads no text."""
+    """Of the tokenizer of `load_corpus(source)`; reads no text. Raises ValueError where there is
+    none, or the folder is damaged."""
     if is_prepared(source):
         return read_description(Path(source)).vocab_size
+    check_source(source)
     return ByteTokenizer.vocab_size
 
 

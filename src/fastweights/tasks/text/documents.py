@@ -58,28 +58,36 @@ class Piece(NamedTuple):
 
 def find_documents(source: str) -> list[Document]:
     """The documents of PYTHON_STDLIB, of a file (one) or of a folder (every file below it that has
-    no hidden part in its path), ordered by name; of equal ones the last.
+    no hidden part in its path), ordered by name; equal ones are one.
 
     Raises ValueError, in one line with the place: nothing there, not readable, not UTF-8, a zero
     byte, no text at all.
     """
+    check_source(source)
     place = Path(source)
     if source == PYTHON_STDLIB:
         documents = list(_standard_library())
     elif place.is_file():
         documents = [_document(place, place.name)]
-    elif place.is_dir():
-        documents = [_document(path, name) for name, path in _files_below(place)]
-    elif source.startswith("hub:"):
-        raise ValueError(f"text: {source}: prepare it first: `fastweights data prepare {source}`")
     else:
-        raise ValueError(f"text: {source}: no such file or folder, and not {PYTHON_STDLIB!r}")
+        documents = [_document(path, name) for name, path in _files_below(place)]
     documents = list(
         {document.digest: document for document in documents if document.size}.values()
     )
     if not documents:
         raise ValueError(f"text: {source}: holds no text")
     return documents
+
+
+def check_source(source: str) -> None:
+    """Raise ValueError where there is no file and no folder. Reads nothing."""
+    place = Path(source)
+    if source == PYTHON_STDLIB or (source and (place.is_file() or place.is_dir())):
+        return
+    if source.startswith("hub:"):
+        command = f"fastweights data prepare {source} --out FOLDER"
+        raise ValueError(f"text: {source}: prepare it first: `{command}`")
+    raise ValueError(f"text: {source}: no such file or folder, and not {PYTHON_STDLIB!r}")
 
 
 def split_documents(documents: Sequence[Document]) -> dict[str, list[Piece]]:
