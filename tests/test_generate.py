@@ -95,10 +95,24 @@ def test_draws_follow_the_probabilities(generator):
     torch.testing.assert_close(share, want, atol=0.02, rtol=0)
 
 
+def test_a_temperature_near_0_draws_the_best(generator):
+    scores = torch.randn(20, 9, generator=generator)
+    assert torch.equal(draw(scores, 1e-310, None, None, generator), scores.argmax(-1))
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_not_finite(temperature, bad):
+    scores = torch.tensor([[0.0, 1.0], [bad, bad]])
+    with pytest.raises(ValueError, match="scores of the next token are not finite"):
+        draw(scores, temperature, None, None, None)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"prompt": prompt(T=0)}, r"prompt must be \[B, T\] with T >= 1, got \[3, 0\]"),
+        ({"prompt": torch.tensor([[3, 11]])}, "prompt must have tokens from 0 to 10, got 3 to 11"),
         ({"max_tokens": 0}, "max_tokens must be >= 1, got 0"),
         ({"temperature": -1.0}, "temperature must be finite and >= 0, got -1.0"),
         ({"temperature": math.nan}, "temperature must be finite and >= 0, got nan"),
@@ -228,6 +242,8 @@ def test_ctrl_c_ends_it(run, capsys, monkeypatch):
     [
         (["--top-k", "0"], "top_k must be >= 1, got 0"),
         (["--temperature", "nan"], "temperature must be finite and >= 0, got nan"),
+        (["--seed", str(2**64)], f"--seed must be from 0 to 2^63 - 1, got {2**64}"),
+        (["--prompt", "caf\udce9"], "--prompt: not UTF-8 at character 3"),
         (["--num-samples", "0"], "--num-samples must be >= 1, got 0"),
     ],
 )

@@ -41,7 +41,7 @@ def generate(
     Raises:
         ValueError: if a value does not fit.
     """
-    _check(prompt, max_tokens, temperature, top_k, top_p)
+    _check(model, prompt, max_tokens, temperature, top_k, top_p)
     return _steps(model, prompt, max_tokens, temperature, top_k, top_p, generator)
 
 
@@ -67,10 +67,16 @@ def draw(
     top_p: float | None,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """One token a row: scores `[B, V]` -> `[B]`. Arguments as in `generate`."""
+    """One token a row: scores `[B, V]` -> `[B]`. Arguments as in `generate`.
+
+    Raises ValueError where the best score of a row is not finite.
+    """
+    best = scores.amax(-1, keepdim=True)
+    if not best.isfinite().all():
+        raise ValueError("the model's scores of the next token are not finite")
     if temperature == 0:
         return scores.argmax(-1)
-    scores = scores.float() / temperature
+    scores = (scores - best).float() / max(temperature, torch.finfo(torch.float32).tiny)
     if top_k is not None:
         scores = keep_top_k(scores, top_k)
     if top_p is not None:
@@ -116,6 +122,7 @@ class TextStream:
 
 
 def _check(
+    model: SequenceModel,
     prompt: Tensor,
     max_tokens: int | None,
     temperature: float,
@@ -124,6 +131,12 @@ def _check(
 ) -> None:
     if prompt.dim() != 2 or 0 in prompt.shape:
         raise ValueError(f"prompt must be [B, T] with T >= 1, got {list(prompt.shape)}")
+    vocab_size = model.embedding.num_embeddings
+    if not 0 <= int(prompt.min()) <= int(prompt.max()) < vocab_size:
+        raise ValueError(
+            f"prompt must have tokens from 0 to {vocab_size - 1}, got {int(prompt.min())} to "
+            f"{int(prompt.max())}"
+        )
     if max_tokens is not None and max_tokens < 1:
         raise ValueError(f"max_tokens must be >= 1, got {max_tokens}")
     if not (math.isfinite(temperature) and temperature >= 0):

@@ -58,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the texts, each with its prompt, one below the other."""
     if arguments.num_samples < 1:
         raise ValueError(f"--num-samples must be >= 1, got {arguments.num_samples}")
-    prompt = arguments.prompt
-    if prompt is None:
-        prompt = "" if sys.stdin is None or sys.stdin.isatty() else standard_input()
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**63:
+        raise ValueError(f"--seed must be from 0 to 2^63 - 1, got {arguments.seed}")
+    prompt = _prompt(arguments.prompt)
     import torch
 
     from fastweights.evaluate import load_text_run
@@ -76,6 +76,17 @@ def run(arguments: argparse.Namespace) -> int:
             print("---")
         _write(loaded, tokenizer, prompt, arguments, generator)
     return 0
+
+
+def _prompt(given: str | None) -> str:
+    """Raises ValueError where it is not text."""
+    if given is None:
+        return "" if sys.stdin is None or sys.stdin.isatty() else standard_input()
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:  # what is not UTF-8 comes as surrogates
+        raise ValueError(f"--prompt: not UTF-8 at character {error.start}") from None
+    return given
 
 
 def _write(
