@@ -53,6 +53,15 @@ def test_states_that_do_not_grow_run_together(generator):
     assert {len(x) for x in tree_leaves(group.state)} == {3}
 
 
+@torch.no_grad()
+def test_another_number_of_rows(model):
+    states, inputs = RowStates(), torch.zeros(2, 3, dtype=torch.int64)
+    every = torch.ones(3, 3, dtype=torch.bool)
+    states.run(model, inputs, every[:2], every[:2])
+    with pytest.raises(ValueError, match="inputs have 3 rows, the states 2"):
+        states.run(model, inputs.new_zeros(3, 3), every, every)
+
+
 def test_no_token_at_all(model):
     inputs = torch.zeros(2, 3, dtype=torch.int64)
     with pytest.raises(ValueError, match=r"mask \[2, 3\]: no row has a token"):

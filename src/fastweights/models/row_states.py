@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from fastweights.models.sequence_model import SequenceModel
 
@@ -39,9 +39,12 @@ class RowStates:
             row by row. The states are then those after the last token.
 
         Raises:
-            ValueError: if no row has a token.
+            ValueError: if no row has a token, or there are not as many rows as before.
         """
         lengths = mask.sum(1).tolist()
+        before = sum(len(group.rows) for group in self.groups)
+        if self.groups and len(lengths) != before:
+            raise ValueError(f"inputs have {len(lengths)} rows, the states {before}")
         if not any(lengths):
             raise ValueError(f"mask {list(mask.shape)}: no row has a token")
         wanted = mask & at
@@ -85,35 +88,21 @@ class RowStates:
 
 
 def _rows_of(state: Any, rows: Sequence[int]) -> Any:
-    """These rows of a state; what has none is the same for all."""
-    return tree_map(lambda x: x[torch.tensor(rows, device=x.device)] if _has_rows(x) else x, state)
+    """These rows of a state."""
+    return tree_map_only(Tensor, lambda x: x[torch.tensor(rows, device=x.device)], state)
 
 
 def _merged(groups: Sequence[RowGroup]) -> list[RowGroup]:
     """The groups, those with states of the same shapes put together."""
     alike: dict[Any, list[RowGroup]] = {}
     for group in groups:
-        form = tuple(x.shape[1:] if _has_rows(x) else x for x in _plain_leaves(group.state))
+        form = None if group.state is None else tuple(x.shape[1:] for x in tree_leaves(group.state))
         alike.setdefault(form, []).append(group)
     return [_joined(same) if len(same) > 1 else same[0] for same in alike.values()]
 
 
 def _joined(groups: Sequence[RowGroup]) -> RowGroup:
     rows = [row for group in groups for row in group.rows]
-    state = tree_map(
-        lambda *xs: torch.cat(xs) if _has_rows(xs[0]) else xs[0],
-        *(group.state for group in groups),
-    )
+    state = tree_map(lambda *xs: torch.cat(xs), *(group.state for group in groups))
     order = sorted(range(len(rows)), key=rows.__getitem__)
     return RowGroup(sorted(rows), _rows_of(state, order))
-
-
-def _plain_leaves(state: Any) -> list[Any]:
-    """Tensors with rows, and the values of everything else."""
-    return [
-        x.item() if isinstance(x, Tensor) and not _has_rows(x) else x for x in tree_leaves(state)
-    ]
-
-
-def _has_rows(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.dim() > 0
