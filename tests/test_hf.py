@@ -36,6 +36,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "favor": {"layer": "linear_transformer", "layer_options": {"feature_map": "favor"}},
     "one_hot": {"embedding": "one_hot"},
     "tied": {"embedding": "tied", "final_norm": True},
+    "positions": {"positions": "sinusoidal", "scale_embedding": True},
+    "adaptive": {"embedding": "tied", "adaptive_cutoffs": [4, 7]},
 }
 
 
@@ -171,11 +173,11 @@ def test_scores_before_padding_behind_need_no_mask():
 
 def test_the_loss_is_the_mean_over_next_tokens_and_the_balance_loss():
     model, (ids, mask) = make_model(feed_forward="sigma_moe", feed_forward_options=EXPERTS), batch()
-    labels = ids.masked_fill(mask == 0, -100)
-    found = model(ids, attention_mask=mask, labels=labels).loss
-    logits = model(ids, attention_mask=mask).logits
+    found = model(ids, attention_mask=mask, labels=ids).loss
+    rows = [row[real] for row, real in zip(ids, mask.bool(), strict=True)]
+    logits = [model(row[None]).logits[0, :-1] for row in rows]
     want = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+        torch.cat(logits), torch.cat([row[1:] for row in rows])
     )
     first = mask.int().argsort(dim=1, descending=True, stable=True)
     want = want + model.model(ids.gather(1, first)).balance_loss
@@ -214,6 +216,17 @@ def test_the_trainer_trains_it(tmp_path):
 def test_bad_configurations(values, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         hf.FastWeightsConfig(VOCABULARY, **values)
+
+
+def test_the_names_of_transformers():
+    config = hf.FastWeightsConfig(VOCABULARY, hidden_size=24, num_hidden_layers=3)
+    assert (config.dim, config.num_layers) == (24, 3)
+
+
+def test_a_mask_that_is_too_short():
+    ids, mask = batch()
+    with pytest.raises(ValueError, match=r"got \[3, 4\] for input_ids \[3, 6\]"):
+        make_model()(ids, attention_mask=mask[:, :4])
 
 
 def test_a_file_without_all_weights_is_refused(tmp_path):

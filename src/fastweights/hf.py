@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -43,6 +44,9 @@ class FastWeightsConfig(transformers.PreTrainedConfig):
     attribute_map: ClassVar = {"hidden_size": "dim", "num_hidden_layers": "num_layers"}
 
     def __init__(self, vocab_size: int = 256, **values: Any) -> None:
+        for theirs, ours in self.attribute_map.items():
+            if theirs in values:
+                values[ours] = values.pop(theirs)
         model = _sequence_model({name: values.pop(name) for name in FIELDS if name in values})
         super().__init__(**values)
         self.vocab_size = vocab_size
@@ -115,7 +119,8 @@ class FastWeightsForCausalLM(transformers.PreTrainedModel, transformers.Generati
             attention_mask: `[B, T]`, or longer at the front; 0 where there is no token. Such a
                 position is left out, wherever it is, and has scores of 0.
             past_key_values: what an earlier call returned; it is changed, and returned again.
-            labels: `[B, T]`, the tokens again, -100 where one is not to be counted.
+            labels: `[B, T]`, the tokens again, -100 where one is not to be counted; nor is one
+                that is padding or has padding directly before it.
             use_cache: return `past_key_values`. Then rows with different numbers of tokens run one
                 after the other; without, padding behind the tokens runs along.
             logits_to_keep: scores for the last positions only; 0: for all.
@@ -126,6 +131,11 @@ class FastWeightsForCausalLM(transformers.PreTrainedModel, transformers.Generati
         mask = torch.ones_like(input_ids, dtype=torch.bool)
         if attention_mask is not None:
             mask = attention_mask[:, -length:].bool()
+            if mask.shape != input_ids.shape:
+                raise ValueError(
+                    f"attention_mask must be [B, T] or longer, got {list(attention_mask.shape)} "
+                    f"for input_ids {list(input_ids.shape)}"
+                )
         at = torch.zeros_like(mask)
         at[:, -kept:] = True
         cache: Any = past_key_values  # no `Cache` of transformers, but what generate uses of one
@@ -147,6 +157,8 @@ class FastWeightsForCausalLM(transformers.PreTrainedModel, transformers.Generati
         logits = logits.masked_scatter(mask[:, -kept:, None], scores)
         loss = None
         if labels is not None:
+            predicted = mask & F.pad(mask, (1, -1), value=True)
+            labels = labels.masked_fill(~predicted, -100)
             loss = balance_loss + self.loss_function(
                 logits, labels, self.config.vocab_size, **loss_options
             )
