@@ -103,7 +103,7 @@ def test_the_tables(run, evaluate):
         (["--memory-length", "2"], "memory_length has no meaning for window segments"),
         (["--window", "carried", "--memory-length", "-2"], "memory_length must be >= 0, got -2"),
         (["--by-position", "9999"], "loss by position in windows of 79992 tokens needs two"),
-        (["--by-position", "0"], "loss by position in windows of 0 tokens needs two"),
+        (["--by-position", "0"], "by_position must be >= 1 training context, got 0"),
         (["--split", "train"], "unknown split 'train'"),
         (["--language", "parity"], "is a text run, without strings"),
     ],

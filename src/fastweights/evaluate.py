@@ -192,6 +192,8 @@ def evaluate_text(
     Raises ValueError for what does not fit the text or the layers, and RunFolderError where the
     text is not the one that the run learned.
     """
+    if times_context is not None and times_context < 1:
+        raise ValueError(f"by_position must be >= 1 training context, got {times_context}")
     problem = cast(TextProblem, load_problem(run.config, run.device))
     problem.check(run.folder)
     chosen = problem.reading._replace(**(reading or {}))
@@ -208,12 +210,12 @@ def evaluate_text(
     elif chosen.window == "carried" and chosen != problem.reading:
         _check_memory_ends(run)
     with _autocast(run):
+        if times_context is not None:  # first: it may not fit the text, and never takes long
+            hear = progress and partial(progress, "positions")
+            found["by_position"] = problem.by_position(run.model, times_context, hear)
         for split in splits:
             hear = progress and partial(progress, split)
             found["splits"][split] = problem.scores(run.model, split, chosen, hear)
-        if times_context is not None:
-            hear = progress and partial(progress, "positions")
-            found["by_position"] = problem.by_position(run.model, times_context, hear)
     return found
 
 
