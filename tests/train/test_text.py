@@ -10,12 +10,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning_fabric import Fabric
+from torch.utils._pytree import tree_leaves
 
 from fastweights.cli.train import split_scores
 from fastweights.evaluate import evaluate_again, load_model
 from fastweights.models.menu import SEQUENCE_LAYERS
 from fastweights.models.sequence_model import SequenceLosses
-from fastweights.models.state import enter_segment, tensors_of
+from fastweights.models.state import enter_segment
 from fastweights.tasks.text.corpus import load_corpus
 from fastweights.tasks.text.prepared import prepare
 from fastweights.tasks.text.source import local_source
@@ -204,7 +205,7 @@ def test_carried_segments_equal_one_long_pass(corpus, layer, convolution_size):
     inputs = found.lanes[:, : steps * LENGTH + 1].long()
     nats = model.losses(inputs[:, :-1], inputs[:, 1:]).nats
     torch.testing.assert_close(torch.stack(losses), nats.unflatten(1, (steps, -1)).mean((0, 2)))
-    assert {len(tensor) for tensor in tensors_of(found.carried[0])} == {LANES}
+    assert {len(tensor) for tensor in tree_leaves(found.carried[0])} == {LANES}
     again = found.training_loss(model, found.segments).loss
     torch.testing.assert_close(again, losses[0], rtol=0, atol=0)
 
@@ -220,7 +221,7 @@ def test_gradients_stop_where_a_segment_begins(corpus, layer):
     want = gradients(model.losses(segment[:, :-1], segment[:, 1:], state).nats.mean(), model)
     got = gradients(found.training_loss(model, 1).loss, model)
     torch.testing.assert_close(got, want)
-    assert not any(tensor.requires_grad for tensor in tensors_of(found.carried[0]))
+    assert not any(tensor.requires_grad for tensor in tree_leaves(found.carried[0]))
 
 
 def test_a_carried_change_moves_with_the_weights_that_it_changes(corpus):

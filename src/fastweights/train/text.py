@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_structure, tree_unflatten
 
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
-from fastweights.models.state import enter_segment, leave_segment, tensors_of, with_tensors
+from fastweights.models.state import enter_segment, leave_segment
 from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.train.config import ConfigError, RunConfig, SequenceModelConfig, TextTask
 from fastweights.train.data import generator_for
@@ -109,7 +110,7 @@ class TextProblem(Problem):
         """`carried`: the tensors of the state in which the next segment begins, all lanes."""
         if self.carried[0] is None:
             return {}
-        parts = zip(*map(tensors_of, self.carried), strict=True)
+        parts = zip(*map(tree_leaves, self.carried), strict=True)
         return {"carried": [torch.cat(tensors).cpu() for tensors in parts]}
 
     def load_state_dict(self, values: Mapping[str, Any], model: nn.Module) -> None:
@@ -117,10 +118,10 @@ class TextProblem(Problem):
         if "carried" not in values:
             return
         assert isinstance(model, SequenceModel)
-        like = model.initial_state(1)
+        structure = tree_structure(model.initial_state(1))
         count = len(self.parts)
         parts = zip(*(x.to(self.device).chunk(count) for x in values["carried"]), strict=True)
-        self.carried = [with_tensors(like, tensors) for tensors in parts]
+        self.carried = [tree_unflatten(tensors, structure) for tensors in parts]
 
     @property
     def reading(self) -> Reading:
