@@ -9,6 +9,11 @@ from fastweights.report.page import counted, ending, how, whole
 from fastweights.report.text.positions import position_curves, positions_table
 from fastweights.report.text.tables import bits_table, experts_table, readings
 
+_EXPERTS = (
+    "Of the last evaluation of the finished runs. Entropy: the mean over layers and seeds, 1 for "
+    "an even load. Largest load: of one expert, as a multiple of an even load. Dead: chosen by no "
+    "token."
+)
 BITS, LOAD, TOGETHER = "bits_per_byte.png", "expert_load.png", "expert_pairs.png"
 POSITIONS = "loss_by_position.png"
 _CAPTIONS = {
@@ -41,7 +46,7 @@ def page(study: Study, figures: Sequence[str], command: str) -> str:
     parts += _by_position(study, figures)
     experts = experts_table(study)
     if experts:
-        parts += ["## Experts", experts, *_pictures(figures, LOAD, TOGETHER)]
+        parts += ["## Experts", _EXPERTS, experts, *_pictures(figures, LOAD, TOGETHER)]
     return whole([*parts, *ending(study, command, "text")])
 
 
