@@ -75,12 +75,12 @@ endef
 
 $(INSTALLED): pyproject.toml constraints.lock | $(BIN)/python
 	@echo "installing fastweights and its dependencies into $(VENV)"
-	@$(call INSTALL,dev$(COMMA)text)
+	@$(call INSTALL,dev$(COMMA)text$(COMMA)hf)
 	@touch $@
 
 $(INSTALLED_PEERS): $(INSTALLED)
 	@echo "installing what the benchmarks compare with into $(VENV)"
-	@$(call INSTALL,dev$(COMMA)text$(COMMA)benchmarks)
+	@$(call INSTALL,dev$(COMMA)text$(COMMA)hf$(COMMA)benchmarks)
 	@touch $@
 
 # torch pins the CUDA libraries and Triton itself, each of its builds others: they are left out.
