@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Newer than pyproject.toml and constraints.lock: nothing to install.
+# Newer than Makefile, pyproject.toml and constraints.lock: nothing to install.
 INSTALLED := $(VENV)/.installed
 INSTALLED_PEERS := $(VENV)/.installed-peers
 LOCK_FLAGS := --universal --all-extras --python-version 3.11 --no-emit-index-url --no-annotate
@@ -73,7 +73,7 @@ else \
 fi
 endef
 
-$(INSTALLED): pyproject.toml constraints.lock | $(BIN)/python
+$(INSTALLED): Makefile pyproject.toml constraints.lock | $(BIN)/python
 	@echo "installing fastweights and its dependencies into $(VENV)"
 	@$(call INSTALL,dev$(COMMA)text$(COMMA)hf)
 	@touch $@
