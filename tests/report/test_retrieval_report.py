@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -22,7 +23,12 @@ from fastweights.report.retrieval.agreement import (
     shares,
     single_runs,
 )
-from fastweights.report.retrieval.floor import below_floor, floor, published_below_floor
+from fastweights.report.retrieval.floor import (
+    below_floor,
+    bound,
+    floor,
+    published_below_floor,
+)
 from fastweights.report.retrieval.memory import MEMORY_NAMES, memory_key, num_features, standard_key
 from fastweights.report.retrieval.published import CUT_SHORT, published_losses
 from fastweights.report.retrieval.size_figure import loss_by_size
@@ -215,37 +221,54 @@ def test_floor() -> None:
     assert floor(64, 200) == pytest.approx(0.34)
 
 
-def test_most_asked_is_that_of_the_task() -> None:
+def test_the_published_evaluation_is_that_of_the_task() -> None:
     from fastweights.tasks.retrieval import PUBLISHED_MAX_QUERIES
+    from fastweights.train.retrieval import PUBLISHED_CHUNK
 
     assert floor_module.MOST_ASKED == PUBLISHED_MAX_QUERIES
+    assert floor_module.CHUNK == PUBLISHED_CHUNK
+
+
+@pytest.mark.parametrize(("features", "keys"), [(128, 140), (64, 96), (64, 80), (384, 600)])
+def test_bound_of_the_published_mean(features: int, keys: int) -> None:
+    """The best map of a rank, by its singular values; for equal chunks it is the floor."""
+    asked = min(keys, 200)
+    chunks = torch.ones(asked).split(32)
+    weights = torch.cat([chunk / (len(chunks) * len(chunk)) for chunk in chunks]).double()
+    left = torch.linalg.svdvals(weights.sqrt().diag())[features:].square().sum().item() / 2
+    assert bound(features, keys, published=True) == pytest.approx(left)
+    assert bound(features, keys, published=False) == floor(features, keys)
+    if keys % 32 == 0:
+        assert left == pytest.approx(floor(features, keys))
 
 
 def test_below_the_floor(tmp_path: Path) -> None:
     strict = {"protocol": "strict"}
     write_memory(tmp_path, "unique_200", "sum_elu_plus_one", 0.324, seed=1)  # 4.7 % below
     write_memory(tmp_path, "unique_200", "sum_elu_plus_one", 0.322, seed=2)  # 5.3 % below
+    write_memory(tmp_path, "unique_200", "sum_elu_plus_one", 0.28, seed=3)  # the bound is 0.304
     write_memory(tmp_path, "unique_400", "sum_dpfp_1", 0.32)  # 0.34; 200 of 400 keys
     write_memory(tmp_path, "unique_400", "sum_dpfp_1", 0.32, seed=2, overrides=strict)
     write_memory(tmp_path, "unique_400", "softmax", 0.0)  # has no floor
     write_memory(tmp_path, "repeated_200", "delta_elu_plus_one", 0.1)  # setting 2 has none
     found = below_floor(study_of(tmp_path))
-    assert [(each.num_keys, each.model, each.seed, each.is_bound) for each in found] == [
-        (200, "sum_elu_plus_one", 2, True),
+    assert [(each.num_keys, each.model, each.seed, each.is_violation) for each in found] == [
+        (200, "sum_elu_plus_one", 2, False),
+        (200, "sum_elu_plus_one", 3, True),
         (400, "sum_dpfp_1", 1, False),
         (400, "sum_dpfp_1", 2, True),
     ]
     page, data = report_of(tmp_path)
-    assert "Runs with fewer features than keys: 4." in page
-    assert "which violates the bound: 2." in page
-    assert "- sum, ELU+1, S = 200, seed 2: 0.322, floor 0.340 (violates the bound)." in page
-    assert data["floor"]["num_checked"] == 4
+    assert "Runs with fewer features than keys: 5." in page
+    assert "which violates the bound: 2, and 0 of the published ones." in page
+    assert "- sum, ELU+1, S = 200, seed 3: 0.280, floor 0.340 (violates the bound)." in page
+    assert data["floor"]["num_checked"] == 5
 
 
 def test_published_losses_lie_below_the_floor_only_where_not_every_key_is_asked() -> None:
     found = published_below_floor()
     assert len(found) == 8
-    assert not any(each.is_bound for each in found)
+    assert not any(each.is_violation for each in found)
 
 
 # --- points ---------------------------------------------------------------------------------------

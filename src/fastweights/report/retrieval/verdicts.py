@@ -9,6 +9,7 @@ from fastweights.report.retrieval.agreement import (
     single_runs,
 )
 from fastweights.report.retrieval.floor import (
+    CHUNK,
     MOST_ASKED,
     TOLERANCE,
     below_floor,
@@ -94,22 +95,23 @@ def order_text(study: RetrievalStudy) -> str:
 def floor_text(study: RetrievalStudy) -> str:
     """Which losses lie below the analytic floor, which cannot be where every key is asked for."""
     checked, found = checked_runs(study), below_floor(study)
-    violations = [each for each in found if each.is_bound]
-    others = [each for each in found if not each.is_bound]
+    violations = [each for each in found if each.is_violation]
     published = published_below_floor()
     lines = [
         f"Runs with fewer features than keys: {len(checked)}. More than {100 * TOLERANCE:g} % "
-        "below ½ (1 – d/S) although every key was asked for, which violates the bound: "
-        f"{len(violations)}. The published evaluation asks for the first {MOST_ASKED} keys only; "
-        f"for a larger S the mean over those may lie below, as {len(others)} of our runs do and "
-        f"{len(published)} of the published ones."
+        f"below ½ (1 – d/S): {len(found)}, and {len(published)} of the published ones. The "
+        f"published evaluation asks for the first {MOST_ASKED} keys only, and its mean is one over "
+        f"chunks of {CHUNK}, of which a shorter last one counts as much; a memory can be better at "
+        "keys that count more. Below what d features leave of that mean, which violates the bound: "
+        f"{len(violations)}, and {sum(each.is_violation for each in published)} of the published "
+        "ones."
     ]
     if found:
         lines.append("")
-    for kind, listed in (("violates the bound", violations), (f"first {MOST_ASKED} keys", others)):
-        lines += [
-            f"- {memory_name(each.model).markdown}, S = {each.num_keys}, seed {each.seed}: "
-            f"{loss_text(each.loss)}, floor {loss_text(each.floor)} ({kind})."
-            for each in listed
-        ]
+    lines += [
+        f"- {memory_name(each.model).markdown}, S = {each.num_keys}, seed {each.seed}: "
+        f"{loss_text(each.loss)}, floor {loss_text(each.floor)}"
+        f"{' (violates the bound)' if each.is_violation else ''}."
+        for each in found
+    ]
     return "\n".join(lines)
