@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fastweights.tasks.text.prepared import Description
     from fastweights.tasks.text.source import Source
 
-TOKENIZER_NAMES = ("bytes", "sentencepiece", "tokenizers", "words")
 FETCHED = ("debian_english",)
 REFRESH_S = 0.5
 
@@ -45,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _add_prepare(parser: Parser) -> None:
     from fastweights.tasks.text.hub import HUB
+    from fastweights.tasks.text.tokenizer import TOKENIZERS
 
     parser.usage = "fastweights data prepare SOURCE --out FOLDER [options]"
     parser.add_argument(
@@ -56,10 +56,10 @@ def _add_prepare(parser: Parser) -> None:
     parser.add_argument("--out", type=path, required=True, metavar="FOLDER", help="new or empty")
     parser.add_argument(
         "--tokenizer",
-        type=name_in("tokenizer", TOKENIZER_NAMES),
+        type=name_in("tokenizer", TOKENIZERS),
         default="bytes",
         metavar="KIND",
-        help=f"{', '.join(TOKENIZER_NAMES)} (default: bytes)",
+        help=f"{', '.join(TOKENIZERS)} (default: bytes)",
     )
     parser.add_argument(
         "--vocab-size",

@@ -8,7 +8,7 @@ from torch import Tensor
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import SequenceLayer
 from fastweights.ops.delta_rule import delta_rule
-from fastweights.ops.feature_maps import elu_plus_one, sum_normalize
+from fastweights.ops.feature_maps import elu_features
 from fastweights.ops.precision import widest_dtype
 
 
@@ -59,11 +59,11 @@ class DeltaDeltaNet(SequenceLayer):
         D = self.head_dim
         heads = self.input_projection(x).unflatten(-1, (self.num_heads, -1))
         q, k, v, beta = heads.split([D, D, 3 * D + 1, 1], -1)
-        read, outer = delta_rule(*_mapped(q, k), v, beta.squeeze(-1).sigmoid(), outer)
+        read, outer = delta_rule(
+            elu_features(q), elu_features(k), v, beta.squeeze(-1).sigmoid(), outer
+        )
         q, k, v, beta = read.split([D, D, D, 1], -1)
-        y, inner = delta_rule(*_mapped(q, k), v, beta.squeeze(-1).sigmoid(), inner)
+        y, inner = delta_rule(
+            elu_features(q), elu_features(k), v, beta.squeeze(-1).sigmoid(), inner
+        )
         return self.output_projection(y.flatten(-2)), DeltaDeltaNetState(outer, inner)
-
-
-def _mapped(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    return sum_normalize(elu_plus_one(q)), sum_normalize(elu_plus_one(k))

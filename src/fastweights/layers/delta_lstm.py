@@ -10,7 +10,7 @@ from fastweights.layers.layer import SequenceLayer
 from fastweights.layers.scale import Scale
 from fastweights.ops.delta_lstm import NUM_GATES, DeltaLSTMState, delta_lstm
 from fastweights.ops.delta_rule import delta_rule
-from fastweights.ops.feature_maps import elu_plus_one, softmax_features, sum_normalize
+from fastweights.ops.feature_maps import elu_features, softmax_features
 from fastweights.ops.precision import widest_dtype
 
 
@@ -66,7 +66,7 @@ class DeltaLSTM(SequenceLayer):
         heads = self.input_projection(x).unflatten(-1, (*gates, -1))
         q, k, v, recurrent_k, recurrent_v, beta = heads.split([self.head_dim] * 5 + [2], -1)
         beta, recurrent_beta = beta.sigmoid().unbind(-1)
-        q, k = (sum_normalize(elu_plus_one(part)) for part in (q, k))
+        q, k = elu_features(q), elu_features(k)
         q, k, v, beta = (part.flatten(2, 3) for part in (q, k, v, beta))
         z, memory = delta_rule(q, k, v, beta, memory)
         y, recurrent = delta_lstm(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from fastweights.layers.initialization import linear, split_heads
 from fastweights.layers.layer import SequenceLayer
 from fastweights.ops.delta_rule import delta_rule
-from fastweights.ops.feature_maps import elu_plus_one, sum_normalize
+from fastweights.ops.feature_maps import elu_features
 from fastweights.ops.precision import widest_dtype
 
 
@@ -85,13 +85,11 @@ class DeltaMLP(SequenceLayer):
         for norm, block, up, down in zip(self.fast_norms, blocks, *(state or nothing), strict=True):
             up_k, up_v, down_k, down_v, beta = block.split(self.parts, -1)
             up_beta, down_beta = beta.sigmoid().unbind(-1)
-            hidden, up = delta_rule(_map(norm(h)), _map(up_k), up_v, up_beta, up)
-            y, down = delta_rule(_map(hidden), _map(down_k), down_v, down_beta, down)
+            hidden, up = delta_rule(elu_features(norm(h)), elu_features(up_k), up_v, up_beta, up)
+            y, down = delta_rule(
+                elu_features(hidden), elu_features(down_k), down_v, down_beta, down
+            )
             h = h + y
             ups.append(up)
             downs.append(down)
         return self.output_projection(h.flatten(-2)), DeltaMLPState(tuple(ups), tuple(downs))
-
-
-def _map(x: Tensor) -> Tensor:
-    return sum_normalize(elu_plus_one(x))

@@ -10,7 +10,7 @@ from fastweights.layers.layer import SequenceLayer
 from fastweights.layers.scale import Scale
 from fastweights.ops.delta_rnn import DeltaRNNState, delta_rnn
 from fastweights.ops.delta_rule import delta_rule
-from fastweights.ops.feature_maps import elu_plus_one, softmax_features, sum_normalize
+from fastweights.ops.feature_maps import elu_features, softmax_features
 from fastweights.ops.precision import widest_dtype
 
 
@@ -65,7 +65,7 @@ class DeltaRNN(SequenceLayer):
         heads = self.input_projection(x).unflatten(-1, (self.num_heads, -1))
         q, k, v, recurrent_k, recurrent_v, beta = heads.split([self.head_dim] * 5 + [2], -1)
         beta, recurrent_beta = beta.sigmoid().unbind(-1)
-        q, k = (sum_normalize(elu_plus_one(part)) for part in (q, k))
+        q, k = elu_features(q), elu_features(k)
         z, memory = delta_rule(q, k, v, beta, memory)
         recurrent_k = softmax_features(recurrent_k)
         y, recurrent = delta_rnn(z, recurrent_k, recurrent_v, recurrent_beta, recurrent)

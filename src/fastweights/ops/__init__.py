@@ -30,6 +30,7 @@ from fastweights.ops.expert_matmul import Routes, expert_down, expert_up, sort_r
 from fastweights.ops.favor_similarity import favor_similarity
 from fastweights.ops.feature_maps import (
     dpfp,
+    elu_features,
     elu_plus_one,
     favor_features,
     favor_projection,
@@ -112,6 +113,7 @@ __all__ = [
     "e_lstm",
     "e_lstm_recurrent",
     "e_lstm_step",
+    "elu_features",
     "elu_plus_one",
     "expert_down",
     "expert_up",

@@ -111,3 +111,8 @@ def sum_normalize(features: Tensor, eps: float = 1e-12) -> Tensor:
     smallest = max(eps, torch.finfo(features.dtype).tiny)
     total = features.sum(-1, keepdim=True)
     return features / total.masked_fill(total == 0, 1).clamp(min=smallest)
+
+
+def elu_features(x: Tensor) -> Tensor:
+    """elu + 1, divided by the sum: the features of the official delta-rule layers."""
+    return sum_normalize(elu_plus_one(x))
