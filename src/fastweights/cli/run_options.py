@@ -27,6 +27,7 @@ TASK_KINDS = {
     "text": "text",
     "context_length": "text",
     "carry_state": "text",
+    "held_out_tokens": "text",
 }
 """The fields of a task that say by themselves which kind of task it is."""
 

@@ -89,7 +89,7 @@ CARRIED = tuple(name for name in _SEQUENCE_LAYERS if name != "lm_softmax")
 grows without end."""
 
 DEFAULTS: dict[str, Any] = {
-    "task": {"kind": "text", "context_length": CONTEXT_LENGTH},
+    "task": {"kind": "text", "context_length": CONTEXT_LENGTH, "held_out_tokens": 2**19},
     "model": {
         "layer_options": {"num_heads": 4},
         "dim": 128,
@@ -103,7 +103,7 @@ DEFAULTS: dict[str, Any] = {
         "warmup_steps": 100,
         "clip_norm": 0.25,
         "batch_size": 8,
-        "max_steps": 2000,
+        "max_steps": 1000,
         "evaluate_every": 500,
     },
 }

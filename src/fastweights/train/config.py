@@ -273,6 +273,11 @@ class TextTask(Frozen):
         description="the state at the end of a segment is where the next one of the lane begins; "
         "gradients stop there",
     )
+    held_out_tokens: int | None = Field(
+        default=None,
+        gt=0,
+        description="of the validation and the test text, from the beginning (default: all)",
+    )
 
 
 Task = Annotated[

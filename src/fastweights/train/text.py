@@ -53,11 +53,15 @@ class TextProblem(Problem):
             raise ConfigError([str(error)]) from None
         check_even(config.training.batch_size // config.training.accumulate)
         self.lanes = my_rows(lanes(corpus.splits["train"], config.training.batch_size))
-        self.held_out = {name: corpus.splits[name] for name in ("validation", "test")}
+        self.held_out = {
+            name: corpus.splits[name][: self.task.held_out_tokens]
+            for name in ("validation", "test")
+        }
         self.segments = (self.lanes.shape[1] - 1) // self.task.context_length
         shortest = min(self.lanes.shape[1], *map(len, self.held_out.values()))
         if shortest <= self.task.context_length:
-            sizes = {name: len(tokens) for name, tokens in corpus.splits.items()}
+            texts = {**corpus.splits, **self.held_out}
+            sizes = {name: len(tokens) for name, tokens in texts.items()}
             raise ConfigError(
                 [
                     f"text: {self.task.text}: too short for {config.training.batch_size} sequences "
@@ -138,7 +142,7 @@ class TextProblem(Problem):
         return {"validation": text_scores(model, tokens, self.reading, size, self.device)}
 
     def conclude(self, model: nn.Module, step: int) -> dict[str, Any]:
-        """On all of `validation` and `test`; `reading`: how they were read; `by_position` to LONGER
+        """On `validation` and `test`; `reading`: how they were read; `by_position` to LONGER
         times the training context, where the test text is long enough."""
         found: dict[str, Any] = {
             "reading": self.reading.described(),
@@ -151,7 +155,7 @@ class TextProblem(Problem):
     def scores(
         self, model: nn.Module, split: str, reading: Reading, progress: Progress | None = None
     ) -> Scores:
-        """On all of a text."""
+        """On one of the texts held out."""
         tokens, size = self.held_out[split], self.sizes[split]
         return text_scores(model, tokens, reading, size, self.device, progress)
 
@@ -166,14 +170,13 @@ class TextProblem(Problem):
 
     @property
     def sizes(self) -> dict[str, TextSize]:
-        """Of the texts held out."""
+        """Of the whole texts that `held_out` is from."""
+        corpus = self.corpus
         return {
             split: TextSize(
-                len(tokens),
-                self.corpus.num_bytes[split],
-                self.corpus.num_characters[split],
+                len(corpus.splits[split]), corpus.num_bytes[split], corpus.num_characters[split]
             )
-            for split, tokens in self.held_out.items()
+            for split in self.held_out
         }
 
     def _on_device(self, tokens: Tensor) -> Tensor:
