@@ -70,3 +70,4 @@ def test_language_models_carry_states_that_do_not_grow() -> None:
     cells = EXPERIMENTS["language_models"].cells(tasks=["python_stdlib_carried"], seeds=[1])
     assert all(cell.config.task.carry_state for cell in cells)
     assert len(cells) == 9 and "lm_softmax" not in {cell.model for cell in cells}
+    assert {cell.config.model.positions for cell in cells} == {"none"}

@@ -21,11 +21,13 @@ def write_text_run(
     curve: Sequence[float] = (),
     experts: dict[str, Any] | None = None,
     perplexity: float | None = None,
+    carried: bool = False,
     **others: Any,
 ) -> Path:
     """A finished run with these bits per byte on the test text, 0.1 less on the validation text,
     and these during training; with the test text's perplexity where its tokens are not bytes."""
-    settings = parse_config({"task": {"kind": "text"}, "seed": seed}).resolved()
+    task = {"kind": "text", "carry_state": carried}
+    settings = parse_config({"task": task, "seed": seed}).resolved()
     scores = {
         split: {"nats_per_token": math.log(2) * value, "bits_per_byte": value, "num_tokens": 1000}
         for split, value in (("validation", bits - 0.1), ("test", bits))
@@ -45,9 +47,8 @@ def write_text_run(
         "splits": scores,
         **others,
     }
-    place = write_run(
-        study / TEXT / model / f"seed_{seed}", settings.model_dump(mode="json"), outcome
-    )
+    folder = study / (f"{TEXT}_carried" if carried else TEXT) / model / f"seed_{seed}"
+    place = write_run(folder, settings.model_dump(mode="json"), outcome)
     lines = [
         {"step": 50 * number, "split": "validation", "nats_per_token": 1.0, "bits_per_byte": value}
         for number, value in enumerate(curve, start=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fastweights.experiments import EXPERIMENTS
 from fastweights.report import build_report, length_table
 from fastweights.report.cells import read_study
 from fastweights.report.text.bits_figure import bits_by_step
@@ -15,6 +16,13 @@ from fastweights.report.text.expert_figures import (
 )
 from fastweights.report.text.position_figure import bits_by_position
 from fastweights.report.text.positions import position_curves, positions_table
+from fastweights.report.text.published import (
+    PUBLISHED,
+    carried_table,
+    comparisons,
+    order_of,
+    published_parts,
+)
 from fastweights.report.text.tables import bits_table, differences, experts_table
 from tests.report.synthetic_text import TEXT, by_position, usage, write_text_run
 
@@ -53,11 +61,62 @@ def test_tables_by_hand(study: Path) -> None:
         "| dense | 2 | 1,000 | 2.000 ± 0.141 | 2.100 ± 0.141 | – | 2 |",
         "| Switch | 1 | 1,000 | 2.300 | 2.400 | +0.400 | 2 |",
     ]
-    assert differences(found, TEXT, "sigma_moe") == pytest.approx([-0.2, -0.1])
+    assert differences(found.cell(TEXT, "sigma_moe"), found.cell(TEXT, "dense")) == pytest.approx(
+        [-0.2, -0.1]
+    )
     assert experts_table(found).splitlines()[2:] == [
         "| Switch | 1 | 0.750 | 2.0 | 1 of 2 |",
         "| σ-MoE | 4 | 0.750 | 2.0 | 2 of 16 |",
     ]
+
+
+def test_the_published_order(study: Path) -> None:
+    """Published: sigma-MoE, dense, Switch, S-BASE."""
+    for seed, bits in ((1, 2.05), (2, 2.1)):
+        write_text_run(study, "s_base", bits, seed=seed)
+    found = read_study(study)
+    ((published, cells),) = comparisons(found, TEXT)
+    order = order_of(published, cells)
+    assert [cell.model for cell in cells] == ["sigma_moe", "dense", "switch", "s_base"]
+    assert order.same == [
+        ("sigma_moe", "dense"),
+        ("sigma_moe", "switch"),
+        ("sigma_moe", "s_base"),
+        ("dense", "switch"),
+    ]
+    assert order.reversed == [("switch", "s_base")]
+    assert order.undecided == [("dense", "s_base")]  # 0.05 and -0.1
+    *_, sentence = published_parts(found, TEXT)
+    assert sentence == (
+        "Of 6 pairs, 4 come out in the published order; 1 the other way round (Switch – S-BASE); "
+        "1 closer than the standard deviation of their difference (dense – S-BASE)."
+    )
+
+
+def test_equal_published_numbers_have_no_order(tmp_path: Path) -> None:
+    for model in ("lm_delta_net", "lm_recurrent_delta"):
+        write_text_run(tmp_path, model, 2.0)
+    ((published, cells),) = comparisons(read_study(tmp_path), TEXT)
+    assert len(cells) == 2 and sum(map(len, order_of(published, cells))) == 0
+
+
+def test_published_models_are_those_of_the_studies() -> None:
+    models = {model for name in EXPERIMENTS for model in EXPERIMENTS[name].models}
+    assert all(set(published.perplexity) <= models for published in PUBLISHED)
+
+
+def test_carried_state_beside_segments(tmp_path: Path) -> None:
+    for seed, change in ((1, -0.1), (2, -0.2)):
+        write_text_run(tmp_path, "lm_delta_net", 2.0, seed=seed)
+        write_text_run(tmp_path, "lm_delta_net", 2.0 + change, seed=seed, carried=True)
+    write_text_run(tmp_path, "lm_srwm", 2.0)
+    study = read_study(tmp_path)
+    assert carried_table(study).splitlines()[2:] == [
+        "| python\\_stdlib | DeltaNet | 2.000 ± 0.000 | 1.850 ± 0.071 | -0.150 ± 0.071 | "
+        "31.1 to 29.4 (90 million parameters) |"
+    ]
+    page = build_report(tmp_path).read_text(encoding="utf-8")
+    assert "## Carried state" in page
 
 
 def test_perplexity_where_tokens_are_not_bytes(tmp_path: Path) -> None:

@@ -159,6 +159,16 @@ def test_it_learns_and_tells(corpus, tmp_path):
     assert result["by_position"]["last_position"] == [1, 2, 3, 4, 6, 8, 11, 16, 23, 32]
 
 
+def test_a_part_of_the_text_held_out(corpus):
+    """As many tokens from its beginning; bits are still those of the whole text's bytes."""
+    whole, part = problem(corpus), problem(corpus, task={"held_out_tokens": 20})
+    assert part.sizes == whole.sizes and torch.equal(part.lanes, whole.lanes)
+    for split, tokens in part.held_out.items():
+        assert torch.equal(tokens, whole.held_out[split][:20]) and len(whole.held_out[split]) > 20
+    with pytest.raises(ConfigError, match="8 to validate, 8 to test"):
+        problem(corpus, task={"held_out_tokens": LENGTH})
+
+
 def test_no_loss_by_position_on_a_short_text(corpus):
     found = problem(corpus, task={"context_length": 64})
     assert len(found.held_out["test"]) < 2 * 4 * 64

@@ -8,6 +8,7 @@ from fastweights.report.data import head_data, models_data, run_data, spread_dat
 from fastweights.report.tables import configuration, joined
 from fastweights.report.text.page import title
 from fastweights.report.text.positions import PositionCurves, position_curves
+from fastweights.report.text.published import comparisons, order_of
 from fastweights.report.text.tables import (
     BASELINE,
     bits,
@@ -25,6 +26,16 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
         "models": models_data(study),
         "baseline": BASELINE,
         "cells": [_cell(study, cell) for cell in study.cells.values()],
+        "published": [
+            {
+                "text": text,
+                "of": published.text,
+                "perplexity": {cell.model: published.perplexity[cell.model] for cell in cells},
+                "order": order_of(published, cells)._asdict(),
+            }
+            for text in study.languages
+            for published, cells in comparisons(study, text)
+        ],
         "runs": [
             run_data(run) | {"experts": {k: v.model_dump() for k, v in run.experts.items()}}
             for run in study.runs
@@ -34,7 +45,7 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
 
 
 def _cell(study: Study, cell: Cell) -> dict[str, Any]:
-    less = Spread.of(differences(study, cell.language, cell.model))
+    less = Spread.of(differences(cell, study.cell(cell.language, BASELINE)))
     return {
         "text": cell.language,
         "model": cell.model,

@@ -7,12 +7,22 @@ from fastweights.report.cells import Study
 from fastweights.report.names import language_name
 from fastweights.report.page import counted, ending, how, whole
 from fastweights.report.text.positions import position_curves, positions_table
+from fastweights.report.text.published import carried_table, published_parts
 from fastweights.report.text.tables import bits_table, experts_table, readings
 
 _EXPERTS = (
     "Of the last evaluation of the finished runs. Entropy: the mean over layers and seeds, 1 for "
     "an even load. Largest load: of one expert, as a multiple of an even load. Dead: chosen by no "
     "token."
+)
+_CARRIED = (
+    "Bits per byte of the test text, in segments that know nothing of each other and with the "
+    "state carried from one to the next, in training and in evaluation; differences are of the "
+    "same seed each."
+)
+_PUBLISHED = (
+    "Published numbers are of single runs, on another text and at another size; the order of the "
+    "models is what can be compared."
 )
 BITS, LOAD, TOGETHER = "bits_per_byte.png", "expert_load.png", "expert_pairs.png"
 POSITIONS = "loss_by_position.png"
@@ -43,6 +53,10 @@ def page(study: Study, figures: Sequence[str], command: str) -> str:
             parts.append(f"### {language_name(text).markdown}")
         parts.append(bits_table(study, text))
     parts += _pictures(figures, BITS)
+    carried = carried_table(study)
+    if carried:
+        parts += ["## Carried state", _CARRIED, carried]
+    parts += _published(study)
     parts += _by_position(study, figures)
     experts = experts_table(study)
     if experts:
@@ -58,6 +72,16 @@ def _note(study: Study) -> str:
     )
     ways = readings(study)
     return f"{note} The texts were read in one way: {ways[0]} tokens." if len(ways) == 1 else note
+
+
+def _published(study: Study) -> list[str]:
+    parts = []
+    for text in study.languages:
+        found = published_parts(study, text)
+        if found and len(study.languages) > 1:
+            parts.append(f"### {language_name(text).markdown}")
+        parts += found
+    return ["## Beside what is published", _PUBLISHED, *parts] if parts else []
 
 
 def _by_position(study: Study, figures: Sequence[str]) -> list[str]:

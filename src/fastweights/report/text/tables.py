@@ -53,13 +53,11 @@ def readings(study: Study) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def differences(study: Study, text: str, model: str) -> list[float]:
-    """Bits per byte of the test text less those of BASELINE, one a seed that both finished."""
-    one, other = (
-        {run.seed: bits("test")(run) for run in study.cell(text, each).done}
-        for each in (model, BASELINE)
-    )
-    pairs = [(one[seed], other[seed]) for seed in one.keys() & other.keys()]
+def differences(cell: Cell, other: Cell) -> list[float]:
+    """Bits per byte of the test text less those of another model or text, one a seed that both
+    finished."""
+    one, two = ({run.seed: bits("test")(run) for run in each.done} for each in (cell, other))
+    pairs = [(one[seed], two[seed]) for seed in one.keys() & two.keys()]
     return sorted(a - b for a, b in pairs if a is not None and b is not None)
 
 
@@ -77,7 +75,7 @@ def bits_table(study: Study, text: str) -> str:
         "validation": lambda cell: bits_text(spread_of(cell, bits("validation"))),
         "test": lambda cell: bits_text(spread_of(cell, bits("test"))),
         less: lambda cell: (
-            bits_text(Spread.of(differences(study, text, cell.model)), sign="+")
+            bits_text(Spread.of(differences(cell, study.cell(text, BASELINE))), sign="+")
             if cell.model != BASELINE
             else "–"
         ),

@@ -1,0 +1,182 @@
+"""What is published of the same comparisons: whether ours come out in the same order, and what a
+carried state changes."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+from fastweights.report.cells import Cell, Spread, Study
+from fastweights.report.names import language_name, model_name
+from fastweights.report.tables import markdown_table
+from fastweights.report.text.tables import bits, bits_text, differences, spread_of
+
+
+class Published(NamedTuple):
+    """Test perplexities by model, single runs; `carried`: with the state carried from segment to
+    segment; `text`: what they are of."""
+
+    text: str
+    carried: bool
+    perplexity: Mapping[str, float]
+
+
+_FEED_FORWARD = {
+    "sigma_moe": 11.59,
+    "top_k": 11.74,
+    "dense": 11.81,
+    "switch": 12.27,
+    "pkm": 12.75,
+    "s_base": 13.01,
+}
+PUBLISHED = (
+    Published(
+        "WikiText-103, words, 40 to 47 million parameters, context 256 (Schlag et al., 2021, "
+        "Tables 2 and 5; Irie et al., 2021)",
+        False,
+        {
+            "lm_delta_lstm": 33.8,
+            "lm_softmax": 34.1,
+            "lm_delta_net_dpfp": 35.0,
+            "lm_delta_rnn": 35.0,
+            "lm_delta_net": 35.2,
+            "lm_recurrent_delta": 35.2,
+            "lm_linear": 38.3,
+            "lm_linear_dpfp": 38.8,
+        },
+    ),
+    Published(
+        "WikiText-103, words, 90 million parameters, state carried; of the sum rule it is known "
+        "that it is above 260 (Schlag et al., 2021, Table 4)",
+        True,
+        {"lm_transformer_xl": 25.5, "lm_delta_net": 29.4, "lm_linear": 260.0},
+    ),
+    Published(
+        "WikiText-103, words, 44 million parameters, state carried (Irie et al., 2021)",
+        True,
+        {"lm_delta_rnn": 32.8, "lm_recurrent_delta": 33.6},
+    ),
+    Published(
+        "WikiText-103, pieces of words, Transformer-XL of 47 million parameters (Csordás et al., "
+        "2023, Tables 1, 4, 6)",
+        False,
+        _FEED_FORWARD,
+    ),
+    Published(
+        "the same, below DeltaNet in place of Transformer-XL",
+        False,
+        {
+            "lm_delta_net" if name == "dense" else f"lm_delta_net_{name}": value
+            for name, value in _FEED_FORWARD.items()
+        },
+    ),
+)
+CHANGES = {
+    "lm_linear": "33.0 to above 260 (90 million parameters)",
+    "lm_delta_net": "31.1 to 29.4 (90 million parameters)",
+    "lm_delta_rnn": "35.0 to 32.8 (45 million parameters)",
+    "lm_recurrent_delta": "35.2 to 33.6 (44 million parameters)",
+}
+"""Test perplexity without and with carried state, as published."""
+
+
+class Order(NamedTuple):
+    """How pairs of models, the better one as published first, come out: in the published order, the
+    other way round, or closer than the standard deviation of their difference over the seeds."""
+
+    same: list[tuple[str, str]]
+    reversed: list[tuple[str, str]]
+    undecided: list[tuple[str, str]]
+
+
+def comparisons(study: Study, text: str) -> list[tuple[Published, list[Cell]]]:
+    """The published comparisons of which two models at least have a result on a text, each with
+    those models' cells, the best first as published."""
+    found = []
+    for published in PUBLISHED:
+        order = sorted(published.perplexity, key=lambda model: published.perplexity[model])
+        cells = [study.cell(text, model) for model in order]
+        cells = [
+            cell
+            for cell in cells
+            if spread_of(cell, bits("test")) and _carried(cell) == published.carried
+        ]
+        if len(cells) > 1:
+            found.append((published, cells))
+    return found
+
+
+def order_of(published: Published, cells: list[Cell]) -> Order:
+    """Of all pairs whose published numbers differ; differences are of the same seed each."""
+    order = Order([], [], [])
+    for better, worse in combinations(cells, 2):
+        less = Spread.of(differences(worse, better))
+        if published.perplexity[better.model] == published.perplexity[worse.model] or not less:
+            continue
+        if abs(less.mean) <= (less.std or 0.0):
+            kind = order.undecided
+        else:
+            kind = order.same if less.mean > 0 else order.reversed
+        kind.append((better.model, worse.model))
+    return order
+
+
+def published_parts(study: Study, text: str) -> list[str]:
+    """A table for each comparison and what it says of the order."""
+    parts = []
+    for published, cells in comparisons(study, text):
+        rows = [
+            [
+                model_name(cell.model).markdown,
+                f"{published.perplexity[cell.model]:.5g}",
+                bits_text(spread_of(cell, bits("test"))),
+            ]
+            for cell in cells
+        ]
+        header = ["model", "published perplexity", "bits per byte, test"]
+        parts += [
+            f"Published: {published.text}.",
+            markdown_table(header, rows),
+            _sentence(order_of(published, cells)),
+        ]
+    return parts
+
+
+def carried_table(study: Study) -> str:
+    """Rows models with and without carried state on one text; empty where there are none."""
+    rows = []
+    for alone in study.cells.values():
+        for text in study.languages:
+            cell = study.cell(text, alone.model)
+            if _carried(alone) or not _carried(cell) or _source(cell) != _source(alone):
+                continue
+            row = [language_name(alone.language).markdown, model_name(cell.model).markdown]
+            row += [bits_text(spread_of(each, bits("test"))) for each in (alone, cell)]
+            row.append(bits_text(Spread.of(differences(cell, alone)), sign="+"))
+            rows.append([*row, CHANGES.get(cell.model, "–")])
+    header = ["text", "model", "segments", "carried", "change", "published perplexity"]
+    return markdown_table(header, rows) if rows else ""
+
+
+def _sentence(order: Order) -> str:
+    total = sum(map(len, order))
+    parts = [f"Of {total} pairs, {len(order.same)} come out in the published order"]
+    if order.reversed:
+        parts.append(f"{len(order.reversed)} the other way round ({_pairs(order.reversed)})")
+    if order.undecided:
+        parts.append(
+            f"{len(order.undecided)} closer than the standard deviation of their difference "
+            f"({_pairs(order.undecided)})"
+        )
+    return f"{'; '.join(parts)}."
+
+
+def _pairs(pairs: list[tuple[str, str]]) -> str:
+    return "; ".join(" – ".join(model_name(model).markdown for model in pair) for pair in pairs)
+
+
+def _carried(cell: Cell) -> bool:
+    return any(run.config.get("task", {}).get("carry_state", False) for run in cell.done)
+
+
+def _source(cell: Cell) -> set[str]:
+    return {str(run.config.get("task", {}).get("text")) for run in cell.done}
