@@ -94,7 +94,7 @@ CARRIED = tuple(name for name in _SEQUENCE_LAYERS if name != "lm_softmax")
 grows without end."""
 
 DEFAULTS: dict[str, Any] = {
-    "task": {"kind": "text", "context_length": CONTEXT_LENGTH, "held_out_tokens": 2**19},
+    "task": {"kind": "text", "context_length": CONTEXT_LENGTH, "held_out_tokens": 2**18},
     "model": {
         "layer_options": {"num_heads": 4},
         "dim": 128,
@@ -108,8 +108,8 @@ DEFAULTS: dict[str, Any] = {
         "warmup_steps": 100,
         "clip_norm": 0.25,
         "batch_size": 8,
-        "max_steps": 1000,
-        "evaluate_every": 500,
+        "max_steps": 800,
+        "evaluate_every": 400,
     },
 }
 
