@@ -145,3 +145,21 @@ def test_every_sparse_language_model_can_be_built():
     options = switch.config.model.feed_forward_options
     assert (options["num_experts"], options["expert_dim"], options["top_k"]) == (8, 512, 1)
     assert (options["router"], options["hidden_dropout"]) == ("switch", 0.2)
+
+
+@pytest.mark.parametrize("study", [WIKITEXT103, SPARSE])
+def test_short_forms_are_the_same_rows_for_a_laptop(study):
+    """Fewer than ten million parameters, no download."""
+    cells = study.cells(quick=True)
+    assert len(cells) == (28 if study is WIKITEXT103 else 30)
+    whole = {(cell.task, cell.model): cell.config for cell in study.cells()}
+    for cell in cells:
+        config, published = cell.config, whole[cell.task, cell.model]
+        assert config.task.kind == "text" and config.task.text == "python_stdlib"
+        assert isinstance(config.model, SequenceModelConfig)
+        assert isinstance(published.model, SequenceModelConfig)
+        changed = {"num_layers", "adaptive_cutoffs", "dropout", "embedding_dropout"}
+        assert config.model.model_dump(exclude=changed) == published.model.model_dump(
+            exclude=changed
+        )
+        assert count(config.model, 256) < 10e6
