@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 
+from fastweights.experiments import EXPERIMENTS
 from fastweights.report.cells import read_study
 from fastweights.report.heat_map import heat_map
 from fastweights.report.horizon_curves import horizon_curves
@@ -104,6 +105,13 @@ def test_a_model_keeps_its_colour_whatever_the_study_holds() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_every_model_of_the_largest_study_has_its_own_stroke() -> None:
+    models = EXPERIMENTS["language_models"].models
+    assert len(models) == 15
+    drawn = {(stroke.colour, stroke.marker) for stroke in strokes(models).values()}
+    assert len(drawn) == 15
+
+
 def test_figures_of_any_number_of_languages(tmp_path: Path, count: int) -> None:
     """One panel a language and one for the legend, every language's title there."""
     names = ["parity", "aa_star", "counter_3", "dyck_1", "own", "a$b", "c_d", "(ab)*"][:count]

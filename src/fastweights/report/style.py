@@ -47,18 +47,27 @@ _KNOWN |= {
     "linear_transformer_dpfp_conv": _KNOWN["srwm"],
     "delta_net_conv": _KNOWN["delta_net_0_2"],
     "delta_net_dpfp_conv": _KNOWN["delta_net"],
+    "lm_softmax": _KNOWN["transformer"],
+    "lm_transformer_xl": _KNOWN["lstm"],
+    "lm_linear": _KNOWN["linear_transformer"],
+    "lm_delta_net": _KNOWN["delta_net"],
+    "lm_delta_net_dpfp": _KNOWN["delta_net_0_2"],
+    "lm_recurrent_delta": _KNOWN["recurrent_delta_net"],
+    "lm_srwm": _KNOWN["srwm"],
 }
 _OTHERS = ("#332288", "#882255", "#999933", "#44AA99", "#AA4499", "#117733", "#CC6677")
 _OTHER_MARKERS = ("p", "h", "<", ">", "d", "8", "H")
 
 
 def strokes(models: Sequence[str]) -> dict[str, Stroke]:
-    """The stroke of each model; models that are not known share further colours by their order."""
+    """The stroke of each model; models that are not known share further colours by their order, of
+    those with the same colour each with its own marker."""
     others = sorted(set(models) - set(_KNOWN))
     drawn = dict(_KNOWN)
     for number, model in enumerate(others):
-        colour = _OTHERS[number % len(_OTHERS)]
-        drawn[model] = Stroke(colour, colour, _OTHER_MARKERS[number % len(_OTHER_MARKERS)])
+        turn, place = divmod(number, len(_OTHERS))
+        marker = _OTHER_MARKERS[(place + turn) % len(_OTHER_MARKERS)]
+        drawn[model] = Stroke(_OTHERS[place], _OTHERS[place], marker)
     return {model: drawn[model] for model in models}
 
 

@@ -29,7 +29,8 @@ def bits_by_step(study: Study) -> "Figure | None":
     for text, axes in panels.items():
         ends = draw_models(axes, curves[text], drawn)
         low, high = min(ends.values()), max(ends.values())
-        bottom, top = low - 0.05 * low, high + _SHOWN_ABOVE * low
+        first = max(values[0] for found in curves[text].values() for _, values in found)
+        bottom, top = 0.95 * low, min(high + _SHOWN_ABOVE * low, first + 0.05 * low)
         axes.set_ylim(bottom, top)
         step_axis(axes)
         if is_left(panels, text):

@@ -10,7 +10,7 @@ from fastweights.report.text.page import title
 from fastweights.report.text.positions import PositionCurves, position_curves
 from fastweights.report.text.published import comparisons, order_of
 from fastweights.report.text.tables import (
-    BASELINE,
+    baseline,
     bits,
     differences,
     perplexity,
@@ -24,7 +24,6 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
     return {
         **head_data(study, title(study), command),
         "models": models_data(study),
-        "baseline": BASELINE,
         "cells": [_cell(study, cell) for cell in study.cells.values()],
         "published": [
             {
@@ -45,7 +44,8 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
 
 
 def _cell(study: Study, cell: Cell) -> dict[str, Any]:
-    less = Spread.of(differences(cell, study.cell(cell.language, BASELINE)))
+    base = baseline(study, cell.language)
+    less = Spread.of(differences(cell, base)) if base else None
     return {
         "text": cell.language,
         "model": cell.model,
@@ -54,6 +54,7 @@ def _cell(study: Study, cell: Cell) -> dict[str, Any]:
         "bits_per_byte": {
             split: spread_data(spread_of(cell, bits(split))) for split in ("validation", "test")
         },
+        "baseline": base.model if base else None,
         "test_less_baseline": spread_data(less),
         "test_perplexity": spread_data(spread_of(cell, perplexity)),
         "read": joined(map(reading_text, cell.done)),

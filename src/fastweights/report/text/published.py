@@ -157,7 +157,7 @@ def published_parts(study: Study, text: str) -> list[str]:
         rows = [
             [
                 model_name(cell.model).markdown,
-                f"{published.perplexity[cell.model]:.5g}",
+                str(published.perplexity[cell.model]),
                 bits_text(spread_of(cell, bits("test"))),
             ]
             for cell in cells

@@ -9,8 +9,13 @@ from fastweights.report.runs import Run
 from fastweights.report.tables import joined, markdown_table, seeds_text, value_range
 from fastweights.report.text.expert_figures import models_with_experts
 
-BASELINE = "dense"
-"""Others are compared with this model, where it is there."""
+_BASELINES = ("dense", "lm_delta_net")
+
+
+def baseline(study: Study, text: str) -> Cell | None:
+    """The model on a text that others are compared with; None where none of them was asked for."""
+    found = (study.cell(text, model) for model in _BASELINES)
+    return next((cell for cell in found if cell.runs), None)
 
 
 def spread_of(cell: Cell, number: Callable[[Run], float | None]) -> Spread | None:
@@ -64,8 +69,8 @@ def differences(cell: Cell, other: Cell) -> list[float]:
 def bits_table(study: Study, text: str) -> str:
     """Rows models, the best first; with perplexities where tokens are not bytes, and with the way
     of reading where there are several."""
-    cells = sorted((study.cell(text, model) for model in study.models), key=_test_bits)
-    less = f"test less {model_name(BASELINE).markdown}"
+    cells = [study.cell(text, model) for model in study.models]
+    cells = sorted((cell for cell in cells if cell.runs), key=_test_bits)
     columns: dict[str, Callable[[Cell], str]] = {
         "model": lambda cell: model_name(cell.model).markdown,
         "seeds": seeds_text,
@@ -74,11 +79,13 @@ def bits_table(study: Study, text: str) -> str:
         ),
         "validation": lambda cell: bits_text(spread_of(cell, bits("validation"))),
         "test": lambda cell: bits_text(spread_of(cell, bits("test"))),
-        less: lambda cell: (
-            bits_text(Spread.of(differences(cell, study.cell(text, BASELINE))), sign="+")
-            if cell.model != BASELINE
-            else "–"
-        ),
+    }
+    base = baseline(study, text)
+    if base:
+        columns[f"test less {model_name(base.model).markdown}"] = lambda cell: (
+            bits_text(Spread.of(differences(cell, base)), sign="+") if cell is not base else "–"
+        )
+    columns |= {
         "test perplexity": lambda cell: perplexity_text(spread_of(cell, perplexity)),
         "read": lambda cell: joined(map(reading_text, cell.done)),
         "CPU time, s": lambda cell: value_range(
