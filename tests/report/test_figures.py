@@ -104,7 +104,6 @@ def test_a_model_keeps_its_colour_whatever_the_study_holds() -> None:
     assert len({stroke.colour for stroke in together.values()}) == 4
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_every_model_of_the_largest_study_has_its_own_stroke() -> None:
     models = EXPERIMENTS["language_models"].models
     assert len(models) == 15
@@ -112,6 +111,7 @@ def test_every_model_of_the_largest_study_has_its_own_stroke() -> None:
     assert len(drawn) == 15
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_figures_of_any_number_of_languages(tmp_path: Path, count: int) -> None:
     """One panel a language and one for the legend, every language's title there."""
     names = ["parity", "aa_star", "counter_3", "dyck_1", "own", "a$b", "c_d", "(ab)*"][:count]
