@@ -1,14 +1,15 @@
-"""Delta RNN and Delta LSTM: steps, gradients, pieces, causality, masks, messages."""
+"""Delta RNN and Delta LSTM: steps, gradients, every form, pieces, causality, masks, messages."""
 
 from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from fastweights.kernels.cpu import delta_rnn as rnn_kernel
 from fastweights.ops.delta_lstm import (
     DeltaLSTMState,
     delta_lstm,
@@ -16,12 +17,15 @@ from fastweights.ops.delta_lstm import (
     delta_lstm_step,
 )
 from fastweights.ops.delta_rnn import DeltaRNNState, delta_rnn, delta_rnn_recurrent, delta_rnn_step
-from tests.ops.compare import make_mask, with_gradients
+from tests.ops.compare import assert_near, make_mask, numbers_kept, with_gradients
 
-# Of a rule: its name for every step, the loop, one step, the state; axes between time and heads.
+# Of a rule: the op for every step, the loop, one step, the state; axes between time and heads.
 RNN = delta_rnn, delta_rnn_recurrent, delta_rnn_step, DeltaRNNState, ()
 LSTM = delta_lstm, delta_lstm_recurrent, delta_lstm_step, DeltaLSTMState, (3,)
 RULES = pytest.mark.parametrize("rule", [RNN, LSTM], ids=["rnn", "lstm"])
+KERNELS = pytest.mark.parametrize("rule", [RNN], ids=["rnn"])
+CUSTOM_OPS = {delta_rnn: rnn_kernel._forward}
+BACKENDS = pytest.mark.parametrize("backend", ["auto", "torch"])
 
 
 def make_inputs(rule: Any, B=2, T=5, H=3, D=4, dtype=torch.float64) -> tuple[Any, Any]:
@@ -55,11 +59,133 @@ def test_gradcheck(rule, T):
     assert torch.autograd.gradcheck(flat(rule[1], rule[3]), (*inputs, *state))
 
 
+SIZES = [  # B, T, H, D; the first ones also in float32
+    (3, 1, 3, 5),
+    (2, 33, 16, 4),
+    (3, 33, 1, 24),
+    (5, 33, 1, 3),
+    (3, 130, 6, 4),
+    (2, 5, 3, 65),
+]
+
+
+@KERNELS
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "dtype"),
+    [*product(SIZES, [torch.float64]), *product(SIZES[:3], [torch.float32])],
+)
+def test_the_kernel_equals_the_reference(rule, sizes, dtype, masked):
+    B, T, H, D = sizes
+    inputs, state = make_inputs(rule, B, T, H, D)
+    mask = make_mask(B, T) if masked else None
+    want = with_gradients(flat(rule[1], rule[3], mask=mask), [*inputs, *state])
+    form = flat(rule[0], rule[3], mask=mask, backend="cpu")
+    got = with_gradients(form, [x.to(dtype) for x in (*inputs, *state)])
+    assert_near(got, want)
+
+
+@KERNELS
+def test_the_backward_pass_rewinds_a_long_sequence(rule):
+    inputs, _ = make_inputs(rule, B=1, T=4_096, H=2, D=4)
+    want = with_gradients(flat(rule[1], rule[3]), inputs)
+    assert_near(with_gradients(flat(rule[0], rule[3]), [x.float() for x in inputs]), want)
+
+
+@KERNELS
+def test_views(rule):
+    """Columns of one projection, and axes in another order."""
+    (z, k, v, beta), state = make_inputs(rule, B=3, T=7, D=5)
+    _, key, value, strength = torch.cat([z, k, v, beta[..., None]], -1).split([5, 5, 5, 1], -1)
+    z = z.transpose(0, 1).contiguous().transpose(0, 1)
+    views = [z, key, value.flip(-1).mT.contiguous().mT, strength.squeeze(-1)]
+    views += [state[0].mT, *state[1:]]
+    want = with_gradients(flat(rule[1], rule[3]), [x.contiguous() for x in views])
+    assert_near(with_gradients(flat(rule[0], rule[3]), views), want)
+
+
+@KERNELS
+@pytest.mark.parametrize("position", range(4))
+def test_nan_stays_in_its_head(rule, position):
+    inputs, _ = make_inputs(rule, B=3, T=6, H=6)
+    want, want_state = rule[0](*inputs)
+    broken = [x.detach().clone() for x in inputs]
+    broken[position].movedim(-1 if position == 3 else -2, 2)[1, 2, 3] = torch.nan
+    y, state = rule[0](*broken)
+    assert y[1, 2:, 3].isnan().all() and state.output[1, 3].isnan().all()
+    y[1, 2:, 3] = want[1, 2:, 3]
+    for part, whole in zip(state, want_state, strict=True):
+        heads = -2 if part.dim() == 3 else -3
+        part.movedim(heads, 1)[1, 3] = whole.movedim(heads, 1)[1, 3]
+    torch.testing.assert_close((y, state), (want, want_state), rtol=0, atol=0)
+
+
+@KERNELS
+def test_the_kernel_does_not_see_what_is_masked(rule):
+    inputs, state = make_inputs(rule, B=3, T=9)
+    mask = make_mask(3, 9)
+    form = flat(rule[0], rule[3], mask=mask, backend="cpu")
+    want = with_gradients(form, [*inputs, *state])
+    broken = [x.detach().clone() for x in inputs]
+    for x in broken:
+        x[~mask] = torch.nan
+    got = with_gradients(form, [*broken, *state])
+    torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
 @RULES
+@BACKENDS
+def test_what_is_masked_gets_no_gradient(rule, backend):
+    inputs, _ = make_inputs(rule, B=3, T=9)
+    mask = make_mask(3, 9)
+    y, _ = rule[0](*inputs, mask=mask, backend=backend)
+    for gradient in torch.autograd.grad(y.sum(), inputs):
+        assert not gradient[~mask].any()
+        assert gradient[mask].any()
+
+
+@KERNELS
+@pytest.mark.parametrize("masked", [False, True])
+def test_opcheck(rule, masked):
+    inputs, state = make_inputs(rule, B=3, T=4)
+    mask = make_mask(3, 4) if masked else None
+    torch.library.opcheck(CUSTOM_OPS[rule[0]], (*inputs, *state, mask))
+
+
+@KERNELS
+def test_compiles_without_a_graph_break(rule):
+    inputs, state = make_inputs(rule, B=3, T=4)
+    form = flat(rule[0], rule[3], mask=make_mask(3, 4))
+    compiled = torch.compile(form, backend="aot_eager", fullgraph=True)
+    want = with_gradients(form, [*inputs, *state])
+    torch.testing.assert_close(with_gradients(compiled, [*inputs, *state]), want)
+
+
+@pytest.mark.parametrize(("rule", "vectors"), [(RNN, 2)], ids=["rnn"])
+def test_the_backward_pass_keeps_few_numbers_a_step(rule, vectors):
+    def kept(T: int) -> int:
+        inputs, _ = make_inputs(rule, B=2, T=T, H=4, D=16)
+        return numbers_kept(flat(rule[0], rule[3]), inputs)
+
+    assert kept(30) - kept(10) == 20 * 2 * 4 * 16 * vectors
+
+
+@KERNELS
+def test_threads_change_nothing(rule, set_num_threads):
+    inputs, state = make_inputs(rule, B=8, T=50, H=8, D=16, dtype=torch.float32)
+    results = []
+    for threads in (1, 2):
+        set_num_threads(threads)
+        results.append(with_gradients(flat(rule[0], rule[3]), [*inputs, *state]))
+    assert all(torch.equal(x, y) for x, y in zip(*results, strict=True))
+
+
+@RULES
+@BACKENDS
 @pytest.mark.parametrize("T", [1, 2, 33])
 @pytest.mark.parametrize("H", [1, 3])
-def test_the_loop_equals_steps(rule, T, H):
-    name, _, step, state_type, _ = rule
+def test_every_form_equals_steps(rule, T, H, backend):
+    op, _, step, state_type, _ = rule
 
     def steps(*tensors: Any) -> tuple[Tensor, Any]:
         carried, ys = tensors[4], []
@@ -70,7 +196,7 @@ def test_the_loop_equals_steps(rule, T, H):
 
     inputs, state = make_inputs(rule, T=T, H=H, D=5)
     want = with_gradients(flat(steps, state_type), [*inputs, *state])
-    got = with_gradients(flat(name, state_type), [*inputs, *state])
+    got = with_gradients(flat(op, state_type, backend=backend), [*inputs, *state])
     torch.testing.assert_close(got, want)
 
 
@@ -101,35 +227,42 @@ def test_a_step_of_the_lstm_is_the_papers_equations():
 
 
 @RULES
-def test_no_state_is_a_state_of_zeros(rule):
+@BACKENDS
+def test_no_state_is_a_state_of_zeros(rule, backend):
+    form = partial(rule[0], backend=backend)
     inputs, state = make_inputs(rule)
     zeros = rule[3](*(torch.zeros_like(x) for x in state))
-    torch.testing.assert_close(rule[0](*inputs), rule[0](*inputs, zeros))
+    torch.testing.assert_close(form(*inputs), form(*inputs, zeros))
 
 
 @RULES
+@BACKENDS
 @pytest.mark.parametrize("cuts", [(0, 4, 5, 9), range(10)])
-def test_pieces_equal_the_whole(rule, cuts):
+def test_pieces_equal_the_whole(rule, cuts, backend):
+    form = partial(rule[0], backend=backend)
     inputs, _ = make_inputs(rule, T=9)
     state, ys = None, []
     for piece in (slice(*ends) for ends in pairwise(cuts)):
-        y, state = rule[0](*(x[:, piece] for x in inputs), state)
+        y, state = form(*(x[:, piece] for x in inputs), state)
         ys.append(y)
-    torch.testing.assert_close((torch.cat(ys, 1), state), rule[0](*inputs))
+    torch.testing.assert_close((torch.cat(ys, 1), state), form(*inputs))
 
 
 @RULES
-def test_what_comes_later_changes_nothing_before(rule):
+@BACKENDS
+def test_what_comes_later_changes_nothing_before(rule, backend):
+    form = partial(rule[0], backend=backend)
     inputs, _ = make_inputs(rule, T=9)
     later = [torch.cat([x[:, :6], x[:, 6:] + 7], 1) for x in inputs]
-    assert torch.equal(rule[0](*inputs)[0][:, :6], rule[0](*later)[0][:, :6])
+    assert torch.equal(form(*inputs)[0][:, :6], form(*later)[0][:, :6])
 
 
 @RULES
-def test_a_masked_step_changes_nothing(rule):
+@BACKENDS
+def test_a_masked_step_changes_nothing(rule, backend):
     inputs, state = make_inputs(rule, B=3, T=9)
     mask = make_mask(3, 9)
-    form = partial(rule[0], mask=mask)
+    form = partial(rule[0], mask=mask, backend=backend)
     y, final = form(*inputs, rule[3](*state))
     assert not y[~mask].any()
     for b in range(3):
@@ -142,13 +275,15 @@ def test_a_masked_step_changes_nothing(rule):
 
 
 @RULES
-def test_the_state_is_accumulated_in_float32(rule):
+@BACKENDS
+def test_the_state_is_accumulated_in_float32(rule, backend):
+    form = partial(rule[0], backend=backend)
     inputs, _ = make_inputs(rule, dtype=torch.bfloat16)
-    y, state = rule[0](*inputs)
+    y, state = form(*inputs)
     assert y.dtype == torch.bfloat16
     assert {part.dtype for part in state} == {torch.float32}
     with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(rule[0](*inputs), (y, state), rtol=0, atol=0)
+        torch.testing.assert_close(form(*inputs), (y, state), rtol=0, atol=0)
 
 
 @RULES

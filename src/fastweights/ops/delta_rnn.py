@@ -7,6 +7,7 @@ Irie, Schlag, Csordas, Schmidhuber (2021), in the version without an activation 
 layer makes z, the feed-forward part, with another memory, and applies the softmax to k.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -48,16 +49,10 @@ def delta_rnn_recurrent(
 
     The batch is kept as the last axis inside, as in `recurrent_delta_recurrent`.
     """
-    _check(z, k, v, beta, state, mask)
-    dtype = widest_dtype(z, k, v, beta, *(state or ()))
-    steps = [x.to(dtype).permute(1, 2, 3, 0).contiguous() for x in (z, k, v, beta.unsqueeze(-1))]
-    if state is None:
-        output = torch.zeros_like(steps[0][0])
-        H, D, B = output.shape
-        memory = output.new_zeros(H, D, D, B)
-    else:
-        memory = state.memory.to(dtype).permute(1, 2, 3, 0).contiguous()
-        output = state.output.to(dtype).permute(1, 2, 0).contiguous()
+    (*inputs, strength), state = _in_one_dtype((z, k, v, beta), state, mask)
+    inputs = [*inputs, strength.unsqueeze(-1)]
+    steps = [x.movedim(0, -1).contiguous() for x in inputs]  # [T, H, D, B]
+    memory, output = (x.movedim(0, -1).contiguous() for x in state)
     ys = []
     with autocast_off(z):
         for t, (z_t, k_t, v_t, beta_t) in enumerate(zip(*steps, strict=True)):
@@ -89,7 +84,8 @@ def delta_rnn(
 ) -> tuple[Tensor, DeltaRNNState]:
     """Delta RNN over a sequence; gradients reach every tensor argument and `state`.
 
-    There is no chunk form: the output of a step is the query of the next one.
+    There is no chunk form: the output of a step is the query of the next one. Backend "cpu" is a
+    fused loop over steps, "torch" is `delta_rnn_recurrent`.
 
     Args:
         z: `[B, T, H, D]`, the feed-forward part.
@@ -105,19 +101,34 @@ def delta_rnn(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "delta_rnn", z.device, widest_dtype(z, k, v, beta, *(state or ())))
-    return delta_rnn_recurrent(z, k, v, beta, state, mask=mask)
+    dtype = widest_dtype(z, k, v, beta, *(state or ()))
+    if resolve_backend(backend, "delta_rnn", z.device, dtype) == "torch":
+        return delta_rnn_recurrent(z, k, v, beta, state, mask=mask)
+    from fastweights.kernels.cpu import delta_rnn as kernel
+
+    inputs, state = _in_one_dtype((z, k, v, beta), state, mask)
+    y, memory = kernel.delta_rnn(*inputs, *state, mask)
+    # A copy: a view would keep all of y alive with the state.
+    final = DeltaRNNState(memory, y[:, -1].clone())
+    return where_counted(y, mask).to(z.dtype), final
 
 
-def _check(
-    z: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    state: DeltaRNNState | None,
-    mask: Tensor | None,
-) -> None:
-    shapes = [list(x.shape) for x in (z, k, v, beta, *(state or ()))]
+def _in_one_dtype(
+    inputs: Sequence[Tensor], state: DeltaRNNState | None, mask: Tensor | None
+) -> tuple[list[Tensor], DeltaRNNState]:
+    """The arguments of `delta_rnn`, checked -> z, k, v, beta and the state, in one dtype."""
+    _check(inputs, state, mask)
+    dtype = widest_dtype(*inputs, *(state or ()))
+    inputs = [x.to(dtype) for x in inputs]
+    if state is None:
+        output = torch.zeros_like(inputs[0][:, 0])
+        state = DeltaRNNState(output.new_zeros(*output.shape, output.shape[-1]), output)
+    return inputs, DeltaRNNState(*(x.to(dtype) for x in state))
+
+
+def _check(inputs: Sequence[Tensor], state: DeltaRNNState | None, mask: Tensor | None) -> None:
+    z = inputs[0]
+    shapes = [list(x.shape) for x in (*inputs, *(state or ()))]
     fit = z.dim() == 4 and z.shape[1] > 0
     if fit:
         B, T, H, D = z.shape

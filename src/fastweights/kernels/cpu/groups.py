@@ -16,13 +16,13 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 from torch import Tensor
 from torch.nn.functional import pad
 
 from fastweights.kernels.backend import REGISTER_BLOCK_BYTES
 from fastweights.kernels.cpu.columns import FEWEST_LANES, unit_stride
-from fastweights.kernels.cpu.vectors import INT32, Code, Vector
+from fastweights.kernels.cpu.vectors import INLINED, INT32, Code, Vector, exp, without_padding
 
 
 class Group(NamedTuple):
@@ -137,6 +137,23 @@ def group_largest(typing_context: Any, x: Any, size: Any) -> Any:
         return builder.select(builder.fcmp_ordered(">", low, high), low, high)
 
     return _halve(x, size, larger)
+
+
+def group_softmax(x: Any, count: Any, size: Any) -> Any:
+    """group_softmax(x, count, size): for a group of `size` heads, the softmax of each one's lanes
+    among the first `count`; 0 in the others."""
+
+
+@overload(group_softmax, prefer_literal=True, jit_options=INLINED)
+def _group_softmax(x: Any, count: Any, size: Any) -> Any:
+    lanes = x.lanes
+
+    def code(x: Any, count: Any, size: Any) -> Any:
+        x = without_padding(x, count)
+        x = exp(x - repeat(group_largest(x, size), lanes))
+        return x * repeat(1 / group_totals(x, size), lanes)
+
+    return code
 
 
 def _halve(vector: Vector, size: Any, pair: Code) -> Any:

@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from fastweights.kernels.cpu.columns import unit_stride
+from fastweights.kernels.cpu.group_memory import take_back, write_and_read
 from fastweights.kernels.cpu.groups import (
     Group,
     by_head,
     counted_steps,
-    group_largest,
+    group_softmax,
     group_totals,
     load_group,
     repeat,
@@ -38,7 +39,6 @@ from fastweights.kernels.cpu.vectors import (
     select,
     store,
     tanh,
-    without_padding,
     zeros,
 )
 
@@ -125,7 +125,7 @@ def _backward(
             by_head(y), unit_stride(last.mT), by_head(dy), unit_stride(d_last.mT),
             by_head(d_inputs), by_head(feedback), d_memory, d_output,
         ],
-        scratch=(2 * D + 6, group.lanes),
+        scratch=(2 * D + 4, group.lanes),
     )  # fmt: skip
     with torch.autocast("cpu", enabled=False):
         fed_back = feedback.flatten(0, 1).permute(1, 2, 0)  # [H, D, B T]
@@ -190,7 +190,7 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
         scratch: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
         _, H, T, _ = y.shape
-        S, vectors = scratch[:D], scratch[D:]
+        S, rows = scratch[:D], scratch[D:]
         nothing = zeros(y, W)
         for item in range(start, stop):
             block, heads = divmod(item, H // M)
@@ -199,41 +199,28 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store(S, (a, 0), load_group(memory, (b, h, a, 0), D, N, M, W))
             output = load_group(initial, (b, h, 0), D, N, M, W)
             u = nothing
-            store(vectors, (3, 0), nothing)  # the key of the step before
+            store(rows, (0, 0), nothing)  # the key of the step before
             for t in range(T):
                 feedback = tanh(output)
-                store(vectors, (0, 0), feedback)
+                store(rows, (3, 0), feedback)
                 q_t = load_group(q, (b, h, t, 0), D, N, M, W)
                 k_t = load_group(k, (b, h, t, 0), D, N, M, W)
                 v_t = load_group(v, (b, h, t, 0), D, N, M, W)
                 for a in range(D):
-                    f = repeat(load(vectors, (0, a * P), P), W)
+                    f = repeat(load(rows, (3, a * P), P), W)
                     q_t = muladd(f, load(recurrent, (heads, 3 * a, 0), W), q_t)
                     k_t = muladd(f, load(recurrent, (heads, 3 * a + 1, 0), W), k_t)
                     v_t = muladd(f, load(recurrent, (heads, 3 * a + 2, 0), W), v_t)
                 strength = group_totals(feedback * load(recurrent, (heads, 3 * D, 0), W), P)
                 strength = strength + load_group(logit, (b, h, t), 1, N, M, P)
-                q_t = without_padding(q_t, used)
-                q_t = exp(q_t - repeat(group_largest(q_t, P), W))
-                q_t = q_t * repeat(1 / group_totals(q_t, P), W)
-                k_t = without_padding(k_t, used)
-                k_t = exp(k_t - repeat(group_largest(k_t, P), W))
-                k_t = k_t * repeat(1 / group_totals(k_t, P), W)
+                q_t = group_softmax(q_t, used, P)
+                k_t = group_softmax(k_t, used, P)
                 count = load_group(counted, (b, h, t), 1, N, M, P)
                 counts = repeat(count, W)
                 q_t = select(counts, q_t, nothing)
                 k_t = select(counts, k_t, nothing)
                 beta = select(count, 1 / (1 + exp(-strength)), zeros(y, P))
-                store(vectors, (1, 0), q_t)
-                store(vectors, (2, 0), k_t)
-                read = nothing
-                prediction = nothing
-                for a in range(D):
-                    s = muladd(repeat(load(vectors, (3, a * P), P), W), u, load(S, (a, 0), W))
-                    store(S, (a, 0), s)
-                    read = muladd(repeat(load(vectors, (1, a * P), P), W), s, read)
-                    prediction = muladd(repeat(load(vectors, (2, a * P), P), W), s, prediction)
-                store(vectors, (3, 0), k_t)
+                read, prediction = write_and_read(S, D, P, rows, u, q_t, k_t)
                 error = select(counts, v_t - prediction, nothing)
                 u = repeat(beta, W) * error
                 read = muladd(repeat(group_totals(q_t * k_t, P), W), u, read)
@@ -244,7 +231,7 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store_group(kept, (b, h, t, 2 * D), D, N, M, error)
                 store_group(kept, (b, h, t, 3 * D), 1, N, M, beta)
             for a in range(D):
-                s = muladd(repeat(load(vectors, (3, a * P), P), W), u, load(S, (a, 0), W))
+                s = muladd(repeat(load(rows, (0, a * P), P), W), u, load(S, (a, 0), W))
                 store_group(last, (b, h, a, 0), D, N, M, s)
 
     def backward(
@@ -253,7 +240,7 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
         scratch: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
         _, H, T, _ = y.shape
-        S, dS, vectors = scratch[:D], scratch[D : 2 * D], scratch[2 * D :]
+        S, dS, rows = scratch[:D], scratch[D : 2 * D], scratch[2 * D :]
         nothing = zeros(y, W)
         for item in range(start, stop):
             block, heads = divmod(item, H // M)
@@ -268,40 +255,20 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 error = load_group(kept, (b, h, t, 2 * D), D, N, M, W)
                 beta = load_group(kept, (b, h, t, 3 * D), 1, N, M, P)
                 d_read = load_group(dy, (b, h, t, 0), D, N, M, W) + d_output
-                store(vectors, (0, 0), d_read)
-                store(vectors, (1, 0), repeat(beta, W) * error)
-                store(vectors, (2, 0), error)
-                dq = nothing
-                dk = nothing
-                d_beta = zeros(y, P)
-                for j in range(D):
-                    dr = repeat(load(vectors, (0, j * P), P), W)
-                    u = repeat(load(vectors, (1, j * P), P), W)
-                    s = load(S, (j, 0), W)
-                    g = muladd(dr, q_t, load(dS, (j, 0), W))
-                    du = group_totals(k_t * g, P)
-                    d_beta = muladd(du, load(vectors, (2, j * P), P), d_beta)
-                    d_error = beta * du
-                    store(vectors, (3, j * P), d_error)
-                    de = repeat(d_error, W)
-                    dq = muladd(dr, s, dq)
-                    dk = muladd(u, g, dk)
-                    s = muladd(-u, k_t, s)
-                    dk = muladd(-de, s, dk)
-                    store(S, (j, 0), s)
-                    store(dS, (j, 0), muladd(-de, k_t, g))
+                dq, dk, dv, d_beta = take_back(S, dS, D, P, rows, q_t, k_t, error, beta, d_read)
                 dq = q_t * (dq - repeat(group_totals(q_t * dq, P), W))
                 dk = k_t * (dk - repeat(group_totals(k_t * dk, P), W))
                 d_logit = d_beta * beta * (1 - beta)
-                store(vectors, (4, 0), dq)
-                store(vectors, (5, 0), dk)
+                store(rows, (0, 0), dq)
+                store(rows, (1, 0), dk)
+                store(rows, (2, 0), dv)
                 df = repeat(d_logit, W) * load(recurrent, (heads, 3 * D, 0), W)
                 for j in range(D):
-                    d = repeat(load(vectors, (4, j * P), P), W)
+                    d = repeat(load(rows, (0, j * P), P), W)
                     df = muladd(d, load(recurrent, (heads, 3 * j, 0), W), df)
-                    d = repeat(load(vectors, (5, j * P), P), W)
+                    d = repeat(load(rows, (1, j * P), P), W)
                     df = muladd(d, load(recurrent, (heads, 3 * j + 1, 0), W), df)
-                    d = repeat(load(vectors, (3, j * P), P), W)
+                    d = repeat(load(rows, (2, j * P), P), W)
                     df = muladd(d, load(recurrent, (heads, 3 * j + 2, 0), W), df)
                 if t:
                     feedback = tanh(load_group(y, (b, h, t - 1, 0), D, N, M, W))
@@ -312,7 +279,7 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                 store_group(fed_back, (b, h, t, 0), D, N, M, feedback)
                 store_group(d_inputs, (b, h, t, 0), D, N, M, dq)
                 store_group(d_inputs, (b, h, t, D), D, N, M, dk)
-                store_group(d_inputs, (b, h, t, 2 * D), D, N, M, load(vectors, (3, 0), W))
+                store_group(d_inputs, (b, h, t, 2 * D), D, N, M, dv)
                 store_group(d_inputs, (b, h, t, 3 * D), 1, N, M, d_logit)
             for j in range(D):
                 store_group(d_memory, (b, h, j, 0), D, N, M, load(dS, (j, 0), W))

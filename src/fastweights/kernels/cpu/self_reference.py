@@ -22,14 +22,14 @@ from fastweights.kernels.cpu.groups import (
     Group,
     by_head,
     counted_steps,
-    group_largest,
+    group_softmax,
     group_totals,
     load_group,
     repeat,
     store_group,
 )
 from fastweights.kernels.cpu.kernel import Kernel
-from fastweights.kernels.cpu.vectors import exp, load, muladd, store, without_padding, zeros
+from fastweights.kernels.cpu.vectors import exp, load, muladd, store, zeros
 
 
 def self_reference(
@@ -193,12 +193,8 @@ def _kernels(D: int, group: Group, dtype: torch.dtype) -> tuple[Kernel, Kernel]:
                     store(B, (a, 0), s)
                     read_b = muladd(repeat(load(x_t, (a * P,), P), F), s, read_b)
                 store_group(y, (b, h, t, 0), D, N, M, load(reads, (0, 0), W))
-                q_t = without_padding(load(reads, (1, 0), W), used)
-                q_t = exp(q_t - repeat(group_largest(q_t, P), W))
-                q_t = q_t * repeat(1 / group_totals(q_t, P), W)
-                k_t = without_padding(load(reads, (2, 0), W), used)
-                k_t = exp(k_t - repeat(group_largest(k_t, P), W))
-                k_t = k_t * repeat(1 / group_totals(k_t, P), W)
+                q_t = group_softmax(load(reads, (1, 0), W), used, P)
+                k_t = group_softmax(load(reads, (2, 0), W), used, P)
                 # A step that does not count writes with strength 0.
                 counts = repeat(load_group(counted, (b, h, t), 1, N, M, P), F)
                 beta_t = counts / (1 + exp(-read_b))

@@ -23,6 +23,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model, ty
 Code = Callable[..., Any]
 INT32 = ir.IntType(32)
 CACHE_LINE_BYTES = 64
+INLINED = {"error_model": "numpy", "forceinline": True}
+"""Options of an `overload` that becomes a part of the loop that calls it."""
 
 
 class Vector(types.Type):
