@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fastweights.kernels.cpu import delta_lstm as lstm_kernel
 from fastweights.kernels.cpu import delta_rnn as rnn_kernel
 from fastweights.ops.delta_lstm import (
     DeltaLSTMState,
@@ -23,8 +24,7 @@ from tests.ops.compare import assert_near, make_mask, numbers_kept, with_gradien
 RNN = delta_rnn, delta_rnn_recurrent, delta_rnn_step, DeltaRNNState, ()
 LSTM = delta_lstm, delta_lstm_recurrent, delta_lstm_step, DeltaLSTMState, (3,)
 RULES = pytest.mark.parametrize("rule", [RNN, LSTM], ids=["rnn", "lstm"])
-KERNELS = pytest.mark.parametrize("rule", [RNN], ids=["rnn"])
-CUSTOM_OPS = {delta_rnn: rnn_kernel._forward}
+CUSTOM_OPS = {delta_rnn: rnn_kernel._forward, delta_lstm: lstm_kernel._forward}
 BACKENDS = pytest.mark.parametrize("backend", ["auto", "torch"])
 
 
@@ -60,20 +60,18 @@ def test_gradcheck(rule, T):
 
 
 SIZES = [  # B, T, H, D; the first ones also in float32
-    (3, 1, 3, 5),
+    (3, 130, 6, 5),
     (2, 33, 16, 4),
     (3, 33, 1, 24),
-    (5, 33, 1, 3),
-    (3, 130, 6, 4),
     (2, 5, 3, 65),
 ]
 
 
-@KERNELS
+@RULES
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize(
     ("sizes", "dtype"),
-    [*product(SIZES, [torch.float64]), *product(SIZES[:3], [torch.float32])],
+    [*product(SIZES, [torch.float64]), *product(SIZES[:2], [torch.float32])],
 )
 def test_the_kernel_equals_the_reference(rule, sizes, dtype, masked):
     B, T, H, D = sizes
@@ -85,14 +83,14 @@ def test_the_kernel_equals_the_reference(rule, sizes, dtype, masked):
     assert_near(got, want)
 
 
-@KERNELS
+@RULES
 def test_the_backward_pass_rewinds_a_long_sequence(rule):
-    inputs, _ = make_inputs(rule, B=1, T=4_096, H=2, D=4)
+    inputs, _ = make_inputs(rule, B=1, T=4_096)
     want = with_gradients(flat(rule[1], rule[3]), inputs)
     assert_near(with_gradients(flat(rule[0], rule[3]), [x.float() for x in inputs]), want)
 
 
-@KERNELS
+@RULES
 def test_views(rule):
     """Columns of one projection, and axes in another order."""
     (z, k, v, beta), state = make_inputs(rule, B=3, T=7, D=5)
@@ -104,23 +102,23 @@ def test_views(rule):
     assert_near(with_gradients(flat(rule[0], rule[3]), views), want)
 
 
-@KERNELS
+@RULES
 @pytest.mark.parametrize("position", range(4))
 def test_nan_stays_in_its_head(rule, position):
-    inputs, _ = make_inputs(rule, B=3, T=6, H=6)
+    inputs, _ = make_inputs(rule, B=3, T=6)
     want, want_state = rule[0](*inputs)
     broken = [x.detach().clone() for x in inputs]
-    broken[position].movedim(-1 if position == 3 else -2, 2)[1, 2, 3] = torch.nan
+    broken[position].movedim(-1 if position == 3 else -2, 2)[1, 2, 1] = torch.nan
     y, state = rule[0](*broken)
-    assert y[1, 2:, 3].isnan().all() and state.output[1, 3].isnan().all()
-    y[1, 2:, 3] = want[1, 2:, 3]
+    assert y[1, 2:, 1].isnan().all() and state.output[1, 1].isnan().all()
+    y[1, 2:, 1] = want[1, 2:, 1]
     for part, whole in zip(state, want_state, strict=True):
         heads = -2 if part.dim() == 3 else -3
-        part.movedim(heads, 1)[1, 3] = whole.movedim(heads, 1)[1, 3]
+        part.movedim(heads, 1)[1, 1] = whole.movedim(heads, 1)[1, 1]
     torch.testing.assert_close((y, state), (want, want_state), rtol=0, atol=0)
 
 
-@KERNELS
+@RULES
 def test_the_kernel_does_not_see_what_is_masked(rule):
     inputs, state = make_inputs(rule, B=3, T=9)
     mask = make_mask(3, 9)
@@ -144,7 +142,7 @@ def test_what_is_masked_gets_no_gradient(rule, backend):
         assert gradient[mask].any()
 
 
-@KERNELS
+@RULES
 @pytest.mark.parametrize("masked", [False, True])
 def test_opcheck(rule, masked):
     inputs, state = make_inputs(rule, B=3, T=4)
@@ -152,7 +150,7 @@ def test_opcheck(rule, masked):
     torch.library.opcheck(CUSTOM_OPS[rule[0]], (*inputs, *state, mask))
 
 
-@KERNELS
+@RULES
 def test_compiles_without_a_graph_break(rule):
     inputs, state = make_inputs(rule, B=3, T=4)
     form = flat(rule[0], rule[3], mask=make_mask(3, 4))
@@ -161,18 +159,18 @@ def test_compiles_without_a_graph_break(rule):
     torch.testing.assert_close(with_gradients(compiled, [*inputs, *state]), want)
 
 
-@pytest.mark.parametrize(("rule", "vectors"), [(RNN, 2)], ids=["rnn"])
+@pytest.mark.parametrize(("rule", "vectors"), [(RNN, 2), (LSTM, 8)], ids=["rnn", "lstm"])
 def test_the_backward_pass_keeps_few_numbers_a_step(rule, vectors):
     def kept(T: int) -> int:
-        inputs, _ = make_inputs(rule, B=2, T=T, H=4, D=16)
+        inputs, _ = make_inputs(rule, B=2, T=T, H=3, D=4)
         return numbers_kept(flat(rule[0], rule[3]), inputs)
 
-    assert kept(30) - kept(10) == 20 * 2 * 4 * 16 * vectors
+    assert kept(30) - kept(10) == 20 * 2 * 3 * 4 * vectors
 
 
-@KERNELS
+@RULES
 def test_threads_change_nothing(rule, set_num_threads):
-    inputs, state = make_inputs(rule, B=8, T=50, H=8, D=16, dtype=torch.float32)
+    inputs, state = make_inputs(rule, B=16, T=200)
     results = []
     for threads in (1, 2):
         set_num_threads(threads)

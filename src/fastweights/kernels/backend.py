@@ -9,6 +9,7 @@ Backend = Literal["auto", "torch", "cpu", "triton"]
 
 CPU_OPS = (
     "clamped_delta_rule",
+    "delta_lstm",
     "delta_rnn",
     "delta_rule",
     "delta_rule_weights",

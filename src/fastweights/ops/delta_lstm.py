@@ -8,6 +8,7 @@ the version without an activation of u and of the cell (v4 of the official code)
 the feed-forward parts z with three other memories, and applies the softmax to k.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -57,16 +58,10 @@ def delta_lstm_recurrent(
 
     The batch is kept as the last axis inside, as in `recurrent_delta_recurrent`.
     """
-    _check(z, k, v, beta, state, mask)
-    dtype = widest_dtype(z, k, v, beta, *(state or ()))
-    inputs = (z, k, v, beta.unsqueeze(-1))
-    steps = [x.to(dtype).movedim(0, -1).contiguous() for x in inputs]  # [T, 3, H, D, B]
-    if state is None:
-        cell = output = torch.zeros_like(steps[0][0, 0])
-        H, D, B = cell.shape
-        memory = cell.new_zeros(NUM_GATES, H, D, D, B)
-    else:
-        memory, output, cell = (x.to(dtype).movedim(0, -1).contiguous() for x in state)
+    (*inputs, strength), state = _in_one_dtype((z, k, v, beta), state, mask)
+    inputs = [*inputs, strength.unsqueeze(-1)]
+    steps = [x.movedim(0, -1).contiguous() for x in inputs]  # [T, 3, H, D, B]
+    memory, output, cell = (x.movedim(0, -1).contiguous() for x in state)
     ys = []
     with autocast_off(z):
         for t, (z_t, k_t, v_t, beta_t) in enumerate(zip(*steps, strict=True)):
@@ -101,6 +96,9 @@ def delta_lstm(
 ) -> tuple[Tensor, DeltaLSTMState]:
     """Delta LSTM over a sequence; gradients reach every tensor argument and `state`.
 
+    There is no chunk form: the output of a step is the query of the next one. Backend "cpu" is a
+    fused loop over steps, "torch" is `delta_lstm_recurrent`.
+
     Args:
         z: `[B, T, 3, H, D]`, the feed-forward parts.
         k, v: `[B, T, 3, H, D]`; beta: `[B, T, 3, H]`, the write strengths after their sigmoid.
@@ -115,19 +113,35 @@ def delta_lstm(
     Raises:
         ValueError: if shapes do not fit, or the named backend cannot serve the tensors.
     """
-    resolve_backend(backend, "delta_lstm", z.device, widest_dtype(z, k, v, beta, *(state or ())))
-    return delta_lstm_recurrent(z, k, v, beta, state, mask=mask)
+    dtype = widest_dtype(z, k, v, beta, *(state or ()))
+    if resolve_backend(backend, "delta_lstm", z.device, dtype) == "torch":
+        return delta_lstm_recurrent(z, k, v, beta, state, mask=mask)
+    from fastweights.kernels.cpu import delta_lstm as kernel
+
+    inputs, state = _in_one_dtype((z, k, v, beta), state, mask)
+    y, memory, cell = kernel.delta_lstm(*inputs, *state, mask)
+    # A copy: a view would keep all of y alive with the state.
+    final = DeltaLSTMState(memory, y[:, -1].clone(), cell)
+    return where_counted(y, mask).to(z.dtype), final
 
 
-def _check(
-    z: Tensor,
-    k: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    state: DeltaLSTMState | None,
-    mask: Tensor | None,
-) -> None:
-    shapes = [list(x.shape) for x in (z, k, v, beta, *(state or ()))]
+def _in_one_dtype(
+    inputs: Sequence[Tensor], state: DeltaLSTMState | None, mask: Tensor | None
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], DeltaLSTMState]:
+    """The arguments of `delta_lstm`, checked -> z, k, v, beta and the state, in one dtype."""
+    _check(inputs, state, mask)
+    dtype = widest_dtype(*inputs, *(state or ()))
+    z, k, v, beta = (x.to(dtype) for x in inputs)
+    if state is None:
+        B, _, _, H, D = z.shape
+        memory = z.new_zeros(B, NUM_GATES, H, D, D)
+        state = DeltaLSTMState(memory, memory.new_zeros(B, H, D), memory.new_zeros(B, H, D))
+    return (z, k, v, beta), DeltaLSTMState(*(x.to(dtype) for x in state))
+
+
+def _check(inputs: Sequence[Tensor], state: DeltaLSTMState | None, mask: Tensor | None) -> None:
+    z = inputs[0]
+    shapes = [list(x.shape) for x in (*inputs, *(state or ()))]
     fit = z.dim() == 5 and z.shape[1] > 0
     if fit:
         B, T, _, H, D = z.shape

@@ -115,15 +115,15 @@ def delta_rnn(
 
 def _in_one_dtype(
     inputs: Sequence[Tensor], state: DeltaRNNState | None, mask: Tensor | None
-) -> tuple[list[Tensor], DeltaRNNState]:
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor], DeltaRNNState]:
     """The arguments of `delta_rnn`, checked -> z, k, v, beta and the state, in one dtype."""
     _check(inputs, state, mask)
     dtype = widest_dtype(*inputs, *(state or ()))
-    inputs = [x.to(dtype) for x in inputs]
+    z, k, v, beta = (x.to(dtype) for x in inputs)
     if state is None:
-        output = torch.zeros_like(inputs[0][:, 0])
+        output = torch.zeros_like(z[:, 0])
         state = DeltaRNNState(output.new_zeros(*output.shape, output.shape[-1]), output)
-    return inputs, DeltaRNNState(*(x.to(dtype) for x in state))
+    return (z, k, v, beta), DeltaRNNState(*(x.to(dtype) for x in state))
 
 
 def _check(inputs: Sequence[Tensor], state: DeltaRNNState | None, mask: Tensor | None) -> None:
