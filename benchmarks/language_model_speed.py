@@ -1,7 +1,7 @@
 """How fast does a language model train with each sequence layer, beside the same model with softmax
 attention?
 
-    python -m benchmarks.language_model_speed   # an hour; writes results/language-model-speed/
+    python -m benchmarks.language_model_speed   # writes results/language-models/training_speed.*
 
 The byte-level model of `fastweights train --text` by default, every layer in the same block, on
 random bytes, the same number of them a step at every context length. A step is forward and backward
@@ -53,7 +53,7 @@ FULL = Settings((256, 1024, 4096), 4096, *SIZES, rounds=9)
 QUICK = Settings((16, 32), 32, dim=8, ff_dim=8, num_layers=1, rounds=2)
 YARDSTICK = "softmax_attention"
 STEP = "step"
-OUT, QUICK_OUT = Path("results/language-model-speed"), Path("runs/language-model-speed-quick")
+OUT, QUICK_OUT = Path("results/language-models"), Path("runs/training-speed-quick")
 
 Measured = dict[int, dict[str, list[float | None]]]
 """Milliseconds a step by context length, layer and round; None where it took no part."""
@@ -72,21 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = QUICK if parsed.quick else FULL
     out = parsed.out or (QUICK_OUT if parsed.quick else OUT)
     try:
-        out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the hour
+        out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told at once
         keep_freed_memory()
         with cpu_threads(parsed.threads):
             measured = {length: run_context(length, settings) for length in settings.contexts}
             here = environment(torch.device("cpu"), parsed.threads)
         data = {"environment": here, "settings": asdict(settings), "ms": measured}
-        write_text(out / "measurements.json", json.dumps(data, indent=1) + "\n")
-        write_text(out / "report.md", report(here, settings, measured))
+        write_text(out / "training_speed.json", json.dumps(data, indent=1) + "\n")
+        write_text(out / "training_speed.md", report(here, settings, measured))
     except KeyboardInterrupt:
         print("fastweights: interrupted", file=sys.stderr)
         return 130
     except OSError as error:
         print(f"fastweights: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 1
-    print(out / "report.md")
+    print(out / "training_speed.md")
     return 0
 
 

@@ -329,12 +329,12 @@ def test_the_official_form_of_retrieval_computes_the_same(task: str, model: str)
 def test_training_speed_of_language_models(tmp_path: Path) -> None:
     """Every layer at every context, beside softmax attention."""
     assert language_model_speed.main(["--quick", "--out", str(tmp_path)]) == 0
-    measured = json.loads((tmp_path / "measurements.json").read_text())
+    measured = json.loads((tmp_path / "training_speed.json").read_text())
     assert list(measured["ms"]) == ["16", "32"]
     for by_layer in measured["ms"].values():
         assert list(by_layer) == list(SEQUENCE_LAYERS)
         assert all(len(rounds) == 2 and min(rounds) > 0 for rounds in by_layer.values())
-    page = (tmp_path / "report.md").read_text()
+    page = (tmp_path / "training_speed.md").read_text()
     assert page.count("| delta_net |") == 2
     assert page.count("| softmax_attention |") == 1
 
