@@ -60,6 +60,7 @@ def test_the_same_texts_give_the_same_tokenizer(trained, name: str):
     [
         ("bytes", "aä \n\n  b\t", "aä \n\n  b\t"),
         ("tokenizers", "aä \n\n  b\t€", "aä \n\n  b\t€"),
+        ("tokenizers", "a <|endoftext|><|endoftext|>\n", "a <|endoftext|><|endoftext|>\n"),
         ("sentencepiece", "cat  saw\n dogs.\n", "cat saw dogs."),
         ("sentencepiece", "ｃａｔ", "cat"),
         ("words", " The  cat\nsaw\n", "The cat\nsaw\n"),
@@ -67,7 +68,9 @@ def test_the_same_texts_give_the_same_tokenizer(trained, name: str):
     ],
 )
 def test_there_and_back(trained, name: str, text: str, back: str):
-    assert trained[name].decode(trained[name].encode(text)) == back
+    tokens = trained[name].encode(text)
+    assert trained[name].decode(tokens) == back
+    assert (trained[name].separator in tokens) == (name == "words" and "\n" in text)
     if name == "sentencepiece":
         assert " ".join(unicodedata.normalize("NFKC", text).split()) == back
 
@@ -115,6 +118,7 @@ def test_a_tokenizer_json_of_the_user(tmp_path: Path):
     tokenizer = load_tokenizer(tmp_path)
     assert tokenizer.encode("cat dog") == [2, 1]
     assert tokenizer.encode("cat bird " * 4) == [2, 6] * 4
+    assert tokenizer.encode("cat </s>") == [2, 1, 1, 1]  # no separator: text like any other
     assert tokenizer.separator == 0
     assert tokenizer.vocab_size == 7
 

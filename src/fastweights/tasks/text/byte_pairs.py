@@ -19,7 +19,8 @@ class BytePairTokenizer(Tokenizer):
     """A tokenizer.json, the user's or byte-pair encoding trained on the text.
 
     What is trained here works on bytes, as GPT-2's does, and gives back every text as it was. What
-    the user's cuts off long texts, or fills short ones with, is switched off.
+    the user's cuts off long texts, or fills short ones with, is switched off. A text in which the
+    name of a special token is written is ordinary text: only documents end in the separator.
     """
 
     file = "tokenizer.json"
@@ -27,6 +28,7 @@ class BytePairTokenizer(Tokenizer):
     def __init__(self, tokenizer: Any) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
+        tokenizer.encode_special_tokens = True  # as the ordinary text that they are
         self._tokenizer = tokenizer
         self.vocab_size = 1 + max(tokenizer.get_vocab().values(), default=-1)  # it may have gaps
         found = (tokenizer.token_to_id(token) for token in SEPARATORS)
