@@ -22,7 +22,7 @@ from fastweights.tasks.formal.encode import Vocabulary
 from fastweights.tasks.formal.language import Example, FormalLanguage
 from fastweights.tasks.formal.menu import LANGUAGES, Task, load_language
 from fastweights.tasks.formal.splits import make_splits
-from fastweights.tasks.text.tokenizer import Tokenizer, load_tokenizer
+from fastweights.tasks.text.tokenizer import Tokenizer
 from fastweights.train.accuracy import Accuracy, evaluate_examples, horizon
 from fastweights.train.checkpoint import Checkpoint, Checkpoints
 from fastweights.train.config import (
@@ -38,6 +38,7 @@ from fastweights.train.problems import load_problem
 from fastweights.train.retrieval import RetrievalProblem
 from fastweights.train.task_file import check_files, own_automaton, read_task
 from fastweights.train.text import TextProblem
+from fastweights.train.text_file import run_tokenizer
 
 CheckpointName = Literal["best", "last"]
 TEST_SPLITS = ("validation", "bin0", "bin1")
@@ -132,14 +133,14 @@ def load_text_run(
     run_folder: Path, checkpoint: CheckpointName = "best", device: Device = "auto"
 ) -> tuple[LoadedModel, Tokenizer]:
     """The model of a text run and its tokenizer; its corpus need not be there any more. Otherwise
-    as `load_run`, and ValueError for a run of another kind."""
+    as `load_run`, and ValueError for a run of another kind, or without its tokenizer's file."""
     place, run_folder = find_device(device), Path(run_folder)
     config = _config_of(run_folder)
     if config.task.kind != "text":
         raise ValueError(f"{run_folder}: holds a {config.task.kind} run, not a text run")
     assert isinstance(config.model, SequenceModelConfig)
     weights = Checkpoints(run_folder).load(checkpoint)
-    tokenizer = load_tokenizer(run_folder)
+    tokenizer = run_tokenizer(run_folder)
     sizes = tokenizer.vocab_size, tokenizer.vocab_size
     untrained = build_model(config.model, *sizes, torch.Generator())
     model = _with_weights(untrained, weights, config, run_folder, place)
@@ -162,7 +163,7 @@ def evaluate_retrieval(run: LoadedModel) -> dict[str, dict[str, Any]]:
 def evaluate_again(run: LoadedModel) -> dict[str, Any]:
     """What result.json says of the weights: `splits` and, of recall, `by_length`.
 
-    Raises RunFolderError where the text is not the one that the run learned.
+    Raises RunFolderError where the text is not the one that the run learned, or that is not known.
     """
     problem = load_problem(run.config, run.device)
     problem.check(run.folder)
@@ -190,7 +191,7 @@ def evaluate_text(
         progress: hears what is read, how much is done, and of how much.
 
     Raises ValueError for what does not fit the text or the layers, and RunFolderError where the
-    text is not the one that the run learned.
+    text is not the one that the run learned, or that is not known.
     """
     if times_context is not None and times_context < 1:
         raise ValueError(f"by_position must be >= 1 training context, got {times_context}")

@@ -13,14 +13,13 @@ from lightning_fabric import Fabric
 from torch.utils._pytree import tree_leaves
 
 from fastweights.cli.train import split_scores
-from fastweights.evaluate import evaluate_again, load_model
+from fastweights.evaluate import evaluate_again, evaluate_text, load_model
 from fastweights.models.menu import SEQUENCE_LAYERS
 from fastweights.models.sequence_model import SequenceLosses
 from fastweights.models.state import enter_segment
 from fastweights.tasks.text.corpus import load_corpus
 from fastweights.tasks.text.prepared import prepare
 from fastweights.tasks.text.source import local_source
-from fastweights.tasks.text.tokenizer import load_tokenizer
 from fastweights.train import text_scores
 from fastweights.train.activation_checkpointing import checkpoint_blocks
 from fastweights.train.checkpoint import Checkpoints
@@ -30,6 +29,7 @@ from fastweights.train.loop import train
 from fastweights.train.precision import precision_plugin
 from fastweights.train.run_model import model_sizes
 from fastweights.train.text import TextProblem
+from fastweights.train.text_file import run_tokenizer
 from tests.train.interrupt import train_in_parts
 
 LENGTH, LANES = 8, 4
@@ -146,7 +146,10 @@ def test_words_count_their_bytes_and_characters(corpus, tmp_path):
     assert scores["perplexity"] == pytest.approx(math.exp(nats))
     assert model_sizes(config(out)) == (5, 5)
     found.describe(tmp_path)
-    assert load_tokenizer(tmp_path).vocab_size == 5
+    assert run_tokenizer(tmp_path).vocab_size == 5
+    (tmp_path / "vocabulary.txt").rename(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r"^tokenizer .*vocabulary.txt: cannot be read: No such"):
+        run_tokenizer(tmp_path)
 
 
 def test_it_learns_and_tells(corpus, tmp_path):
@@ -413,6 +416,7 @@ def test_a_run_knows_its_text(corpus, tmp_path):
     assert there == {
         "source": str(corpus),
         "checksum": known.checksum,
+        "tokenizer": "bytes",
         "tokens": {split: len(tokens) for split, tokens in known.splits.items()},
     }
     loaded = load_model(run, device="cpu")
@@ -421,6 +425,27 @@ def test_a_run_knows_its_text(corpus, tmp_path):
     message = f"{corpus}: not the text that the run {run} learned: checksum "
     with pytest.raises(RunFolderError, match=message):
         evaluate_again(loaded)
-    (run / "text.json").write_text("[]")
-    with pytest.raises(RunFolderError, match="damaged: no checksum"):
-        evaluate_again(loaded)
+    for content, message in (
+        ("[]", "damaged: no checksum"),
+        ('{"checksum": "", "tokenizer": "letters"}', "damaged: unknown tokenizer letters"),
+    ):
+        (run / "text.json").write_text(content)
+        with pytest.raises(RunFolderError, match=f"text.json: {message}"):
+            evaluate_again(loaded)
+    (run / "text.json").unlink()
+    for needs_it in (evaluate_again, evaluate_text):
+        with pytest.raises(RunFolderError, match="which text the run learned is not known$"):
+            needs_it(loaded)
+
+
+@pytest.mark.parametrize("name", ["bytes", "words"])
+def test_an_older_run_does_not_name_its_tokenizer(corpus, tmp_path, name):
+    for i in range(30):
+        (corpus / f"{i}.txt").write_text("a b c\n" * (20 + i), encoding="utf-8")
+    prepare(local_source(str(corpus)), tmp_path / "prepared", name)
+    found = problem(tmp_path / "prepared")
+    found.describe(tmp_path)
+    there = json.loads((tmp_path / "text.json").read_text())
+    assert there.pop("tokenizer") == name
+    (tmp_path / "text.json").write_text(json.dumps(there))
+    assert type(run_tokenizer(tmp_path)) is type(found.tokenizer)

@@ -42,7 +42,7 @@ def test_what_every_tokenizer_does(trained, name: str, tmp_path: Path):
     assert all(0 <= token < SIZES[name] for token in (*tokens, tokenizer.separator))
     assert tokenizer.encode("") == []
     tokenizer.save(tmp_path)
-    loaded = load_tokenizer(tmp_path)
+    loaded = load_tokenizer(tmp_path, name)
     assert type(loaded) is type(tokenizer) is TOKENIZERS[name]
     assert tokenizer_name(loaded) == name
     assert (loaded.vocab_size, loaded.separator) == (tokenizer.vocab_size, tokenizer.separator)
@@ -115,7 +115,7 @@ def test_a_tokenizer_json_of_the_user(tmp_path: Path):
     theirs.enable_truncation(3)
     theirs.enable_padding(length=5)
     theirs.save(str(tmp_path / "tokenizer.json"))
-    tokenizer = load_tokenizer(tmp_path)
+    tokenizer = load_tokenizer(tmp_path, "tokenizers")
     assert tokenizer.encode("cat dog") == [2, 1]
     assert tokenizer.encode("cat bird " * 4) == [2, 6] * 4
     assert tokenizer.encode("cat </s>") == [2, 1, 1, 1]  # no separator: text like any other

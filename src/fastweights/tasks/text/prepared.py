@@ -163,8 +163,8 @@ def open_tokens(folder: Path, description: Description, split: str) -> Tensor:
 
 
 def open_tokenizer(folder: Path, description: Description) -> Tokenizer:
-    """The tokenizer of a prepared corpus. Raises ValueError where it is another one."""
-    tokenizer = load_tokenizer(folder)
+    """The tokenizer of a prepared corpus. Raises ValueError where it is another one, or gone."""
+    tokenizer = load_tokenizer(folder, description.tokenizer)
     made = (description.tokenizer_sha256, description.vocab_size)
     if (_tokenizer_sha256(tokenizer, folder), tokenizer.vocab_size) != made:
         raise ValueError(

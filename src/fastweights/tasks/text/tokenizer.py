@@ -19,12 +19,11 @@ TOKENIZERS: dict[str, type[Tokenizer]] = {
 }
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
-    """The one whose file is in a prepared corpus or a run folder; bytes if there is none."""
-    for kind in TOKENIZERS.values():
-        if kind.file is not None and (Path(folder) / kind.file).exists():
-            return kind.load(Path(folder) / kind.file)
-    return ByteTokenizer()
+def load_tokenizer(folder: Path, name: str) -> Tokenizer:
+    """The one of that name in TOKENIZERS, from its file in a prepared corpus or a run folder.
+    Raises ValueError, in one line with the place, as `Tokenizer.load` does."""
+    kind = TOKENIZERS[name]
+    return ByteTokenizer() if kind.file is None else kind.load(Path(folder) / kind.file)
 
 
 def tokenizer_name(tokenizer: Tokenizer) -> str:
