@@ -78,6 +78,24 @@ def test_every_way_of_reading(run, evaluate):
     assert reading == {"window": "sliding", "context_length": 12, "stride": 4}
 
 
+def test_the_lanes_and_the_memory_are_those_that_were_used(run, evaluate):
+    """A lane is as long as a piece at least, and its first token is not predicted."""
+    options = ("--window", "carried", "--context-length", "20", "--lanes", "9999")
+    status, out, _ = evaluate(run, *options, "--memory-length", "7", "--json")
+    measured = json.loads(out)
+    assert status == 0
+    assert measured["memory_length"] == 7
+    assert measured["reading"].keys() == {"window", "context_length", "num_lanes"}
+    for split, scores in measured["splits"].items():
+        lanes = measured["reading"]["num_lanes"][split]
+        assert 1 < lanes < 9999
+        assert scores["num_tokens"] % lanes == 0
+        assert 20 <= scores["num_tokens"] // lanes < 41
+    assert json.loads(evaluate(run, "--json")[1])["memory_length"] == 512
+    used = sorted(set(measured["reading"]["num_lanes"].values()))
+    assert f" in {' and '.join(map(str, used))} lanes" in evaluate(run, *options)[1]
+
+
 def test_the_tables(run, evaluate):
     status, out, _ = evaluate(run, "--window", "carried", "--lanes", "2", "--by-position", "2")
     assert status == 0

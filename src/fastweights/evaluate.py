@@ -180,7 +180,8 @@ def evaluate_text(
     times_context: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """`reading`, `splits` and `by_position`, as result.json has them, of a text run.
+    """`reading`, `splits` and `by_position`, as result.json has them, of a text run; and the
+    `memory_length` of layers that keep their last inputs, None: all of them.
 
     Args:
         run: its model stays with the `memory_length`.
@@ -198,7 +199,7 @@ def evaluate_text(
     problem = cast(TextProblem, load_problem(run.config, run.device))
     problem.check(run.folder)
     chosen = problem.reading._replace(**(reading or {}))
-    found: dict[str, Any] = {"reading": chosen.described(), "splits": {}}
+    found: dict[str, Any] = {"reading": problem.reading_of(splits, chosen)}
     for name in reading or {}:
         if name not in found["reading"]:
             raise ValueError(f"{name} has no meaning for window {chosen.window}")
@@ -210,6 +211,9 @@ def evaluate_text(
         _set_memory_length(run, memory_length)
     elif chosen.window == "carried" and chosen != problem.reading:
         _check_memory_ends(run)
+    if layers := _layers_with_memory_length(run):
+        found["memory_length"] = layers[0].memory_length
+    found["splits"] = {}
     with _autocast(run):
         if times_context is not None:  # first: it may not fit the text, and never takes long
             hear = progress and partial(progress, "positions")

@@ -132,7 +132,7 @@ def test_how_the_texts_were_read(tmp_path: Path) -> None:
     write_text_run(tmp_path, "dense", 1.5, reading=segments)
     page = build_report(tmp_path).read_text(encoding="utf-8")
     assert "The texts were read in one way: segments of 1,024 tokens." in page
-    carried = {"window": "carried", "context_length": 256, "num_lanes": 8}
+    carried = {"window": "carried", "context_length": 256, "num_lanes": {"test": 8}}
     write_text_run(tmp_path, "switch", 1.6, reading=carried)
     page = build_report(tmp_path).read_text(encoding="utf-8")
     assert "| read |" in page

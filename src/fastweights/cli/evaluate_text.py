@@ -174,7 +174,8 @@ def _read_in(measured: Mapping[str, Any]) -> str:
         case "segments":
             return f"in segments of {length}"
         case "carried":
-            lanes = f" in {reading['num_lanes']} lanes" if reading["num_lanes"] > 1 else ""
+            used = sorted(set(reading["num_lanes"].values()))
+            lanes = f" in {' and '.join(map(str, used))} lanes" if used != [1] else ""
             return f"state carried over pieces of {length}{lanes}"
         case _:
             return f"in windows of {length}, stride {reading['stride']:,}"

@@ -97,7 +97,6 @@ class Reading(_Record):
 
     window: str
     context_length: int
-    num_lanes: int = 1
 
 
 class Result(_Record):

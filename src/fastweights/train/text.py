@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -145,12 +145,16 @@ class TextProblem(Problem):
         """On `validation` and `test`; `reading`: how they were read; `by_position` to LONGER
         times the training context, where the test text is long enough."""
         found: dict[str, Any] = {
-            "reading": self.reading.described(),
+            "reading": self.reading_of(self.held_out, self.reading),
             "splits": {split: self.scores(model, split, self.reading) for split in self.held_out},
         }
         if len(self.held_out["test"]) > 2 * LONGER * self.task.context_length:
             found["by_position"] = self.by_position(model, LONGER)
         return found
+
+    def reading_of(self, splits: Iterable[str], reading: Reading) -> dict[str, Any]:
+        """See `Reading.described`. Raises ValueError where it does not fit a text."""
+        return reading.described({split: len(self.held_out[split]) for split in splits})
 
     def scores(
         self, model: nn.Module, split: str, reading: Reading, progress: Progress | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -41,10 +41,17 @@ class Reading(NamedTuple):
     stride: int = 1
     num_lanes: int = 1
 
-    def described(self) -> dict[str, Any]:
-        """What matters to its window, by name."""
-        own = {"segments": (), "carried": ("num_lanes",), "sliding": ("stride",)}[self.window]
-        return {name: getattr(self, name) for name in ("window", "context_length", *own)}
+    def described(self, num_tokens: Mapping[str, int]) -> dict[str, Any]:
+        """What matters to its window, by name; `num_lanes` as they are used, by text, in texts of
+        so many tokens. Raises ValueError where it does not fit one of them."""
+        for number in num_tokens.values():
+            _check(self, number)
+        found: dict[str, Any] = {"window": self.window, "context_length": self.context_length}
+        if self.window == "carried":
+            found["num_lanes"] = {name: _num_lanes(n, self) for name, n in num_tokens.items()}
+        if self.window == "sliding":
+            found["stride"] = self.stride
+        return found
 
 
 class TextSize(NamedTuple):
