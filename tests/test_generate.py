@@ -162,7 +162,7 @@ def test_the_stream_keeps_the_spaces_between_words(given):
     assert given + "".join(pieces) == f"{given} bird sings a".strip()
 
 
-def config(text: Path) -> RunConfig:
+def config(text: Path, **values: Any) -> RunConfig:
     return parse_config(
         {
             "task": {"kind": "text", "text": str(text), "context_length": 8},
@@ -170,6 +170,7 @@ def config(text: Path) -> RunConfig:
             "training": {"batch_size": 4, "max_steps": 60, "evaluate_every": 30, "lr": 1e-2},
             "device": "cpu",
             "num_threads": 1,
+            **values,
         }
     )
 
@@ -189,6 +190,27 @@ def test_what_it_learned(run, capsys):
     command = ["generate", str(run), "--prompt", "abcd", "--max-tokens", "8", "--temperature", "0"]
     assert main(command) == 0
     assert capsys.readouterr().out == "abcdabcdabcd\n"
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("bf16-mixed", torch.bfloat16), ("32-true", torch.float32), ("64-true", torch.float64)],
+)
+def test_in_the_precision_of_the_run(tmp_path, capsys, monkeypatch, precision, dtype):
+    text = tmp_path / "text.txt"
+    text.write_text("abcd" * 500, encoding="utf-8")
+    training = {"batch_size": 4, "max_steps": 1, "evaluate_every": 1}
+    train(config(text, training=training, precision=precision), tmp_path / "run", progress=False)
+    scored: list[torch.dtype] = []
+
+    def draw(scores: torch.Tensor, *_: Any) -> torch.Tensor:
+        scored.append(scores.dtype)
+        return torch.tensor([97])
+
+    monkeypatch.setattr("fastweights.generate.draw", draw)
+    assert main(["generate", str(tmp_path / "run"), "--prompt", "a", "--max-tokens", "2"]) == 0
+    assert capsys.readouterr().out == "aaa\n"
+    assert scored == [dtype, dtype]
 
 
 def test_a_prompt_from_standard_input_and_many_samples(run, capsys, monkeypatch):

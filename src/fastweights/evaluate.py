@@ -154,7 +154,7 @@ def evaluate_retrieval(run: LoadedModel) -> dict[str, dict[str, Any]]:
     for variant in ("strict", "published"):
         task = run.config.task.model_copy(update={"variant": variant})
         config = run.config.model_copy(update={"task": task})
-        with _autocast(run):
+        with autocast(run):
             splits = RetrievalProblem(config, run.device).conclude(run.model, run.step)["splits"]
         found[variant] = next(iter(splits.values()))
     return found
@@ -167,7 +167,7 @@ def evaluate_again(run: LoadedModel) -> dict[str, Any]:
     """
     problem = load_problem(run.config, run.device)
     problem.check(run.folder)
-    with _autocast(run):
+    with autocast(run):
         return problem.conclude(run.model, run.step)
 
 
@@ -214,7 +214,7 @@ def evaluate_text(
     if layers := _layers_with_memory_length(run):
         found["memory_length"] = layers[0].memory_length
     found["splits"] = {}
-    with _autocast(run):
+    with autocast(run):
         if times_context is not None:  # first: it may not fit the text, and never takes long
             hear = progress and partial(progress, "positions")
             found["by_position"] = problem.by_position(run.model, times_context, hear)
@@ -232,7 +232,7 @@ def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
     if not string:
         raise ValueError("the string is empty")
     ids = torch.tensor(Vocabulary(run.symbols).encode(string), device=run.device)
-    with _autocast(run):
+    with autocast(run):
         return map_of_model(cast(SequenceModel, run.model), ids)
 
 
@@ -240,7 +240,7 @@ def memory_of_retrieval(run: LoadedModel) -> tuple[MemoryMap, list[str]]:
     """The map of the first sequence of the strict validation set, and `key:value` of each pair."""
     problem = RetrievalProblem(run.config, run.device)
     keys, values = (x[0] for x in problem.validation_pairs())
-    with _autocast(run):
+    with autocast(run):
         found = map_of_pairs(
             run.model, keys.to(run.device), values.to(run.device), problem.task.num_keys
         )
@@ -341,7 +341,7 @@ def evaluate_splits(run: LoadedRun, splits: Mapping[str, Sequence[Example]]) -> 
 
 def evaluate_on(run: LoadedRun, examples: Sequence[Example]) -> Accuracy:
     """Accuracy on given examples. Raises ValueError for none and for unknown symbols or labels."""
-    with _autocast(run):
+    with autocast(run):
         return evaluate_examples(run.model, examples, run.symbols, run.labels, device=run.device)
 
 
@@ -360,7 +360,7 @@ def horizon_of_run(
     check_alphabets(run, language)
     task = Task(language.name, run.symbols, run.labels, {}, language)
     config = run.config
-    with _autocast(run):
+    with autocast(run):
         measured = horizon(
             run.model,
             task,
@@ -385,7 +385,7 @@ def predict(run: LoadedRun, string: Sequence[str]) -> list[Prediction]:
     if not string:
         raise ValueError("the string is empty")
     ids = Vocabulary(run.symbols).encode(string)
-    with _autocast(run):
+    with autocast(run):
         logits = run.model(torch.tensor([ids], device=run.device)).logits[0]
     probabilities = logits.double().softmax(-1)
     best = probabilities.argmax(-1).tolist()
@@ -433,6 +433,7 @@ def _expected(language: FormalLanguage | None, string: Sequence[str]) -> list[st
     return language.label(string[:longest]) if longest else []
 
 
-def _autocast(run: LoadedRun | LoadedModel) -> torch.autocast:
+def autocast(run: LoadedRun | LoadedModel) -> torch.autocast:
+    """The precision of the run, for calls of its model."""
     mixed = run.config.precision == "bf16-mixed"
     return torch.autocast(run.device.type, dtype=torch.bfloat16, enabled=mixed)

@@ -99,6 +99,7 @@ def _write(
     """One text, every piece as it comes."""
     import torch
 
+    from fastweights.evaluate import autocast
     from fastweights.generate import TextStream, generate
     from fastweights.models.sequence_model import SequenceModel
 
@@ -117,9 +118,10 @@ def _write(
     )
     print(prompt, end="", flush=True)
     try:
-        for token in tokens:
-            if int(token) == end:
-                break
-            print(stream.push(int(token)), end="", flush=True)
+        with autocast(loaded):
+            for token in tokens:
+                if int(token) == end:
+                    break
+                print(stream.push(int(token)), end="", flush=True)
     finally:
         print(stream.end())
