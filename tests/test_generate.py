@@ -1,6 +1,7 @@
 """Generation: the filters, the steps, the stream of text, the command."""
 
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,15 @@ def test_ctrl_c_ends_it(run, capsys, monkeypatch):
 def test_bad_options(run, capsys, options, message):
     assert main(["generate", str(run), "--prompt", "ab", *options]) == 2
     assert capsys.readouterr() == ("", f"fastweights: error: {message}\n")
+
+
+def test_describe_needs_no_text(run, tmp_path, capsys):
+    """The vocabulary is that of the run's own tokenizer, unless another text is asked for."""
+    result = json.loads((run / "result.json").read_text())
+    assert main(["describe", str(run), "--json", "--ff-dim", "16"]) == 0
+    assert json.loads(capsys.readouterr().out)["num_parameters"] == result["num_parameters"]
+    assert main(["describe", str(run), "--text", str(tmp_path / "none")]) == 2
+    assert "none: no such file or folder" in capsys.readouterr().err
 
 
 def test_a_run_of_another_kind_and_no_run(tmp_path, capsys):

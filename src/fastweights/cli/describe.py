@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.match_size and not arguments.match:
         raise ValueError("--match-size names what --match chooses: give --match OTHER, too")
     from fastweights.account import describe_model, equal_parameters
-    from fastweights.train.run_model import model_sizes
 
-    config = _load(arguments.source, arguments.options.overrides(arguments))
-    settings, sizes = _sequence_model(config), model_sizes(config)
+    overrides = arguments.options.overrides(arguments)
+    config = _load(arguments.source, overrides)
+    settings, sizes = _sequence_model(config), _sizes(arguments.source, config, overrides)
     shown: dict[str, Any] = {}
     if arguments.match:
         like = _sequence_model(_load(arguments.match, {}))
@@ -94,6 +94,21 @@ def _load(source: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
     from fastweights.train.task_file import own_automaton
 
     return own_automaton(load_config(source / "config.yaml", overrides), source)
+
+
+def _sizes(
+    source: Path | None, config: RunConfig, overrides: Mapping[str, Any]
+) -> tuple[int, int]:
+    """vocab_size and num_outputs. Of a run on text, unless another text is asked for, those of the
+    tokenizer in its folder: the text need not be there any more."""
+    from fastweights.train.run_model import model_sizes
+    from fastweights.train.text_file import TEXT_FILE, run_tokenizer
+
+    other = "text" in overrides.get("task", ())
+    if source is None or other or not (source / TEXT_FILE).is_file():
+        return model_sizes(config)
+    vocab_size = run_tokenizer(source).vocab_size
+    return vocab_size, vocab_size
 
 
 def _sequence_model(config: RunConfig) -> SequenceModelConfig:
