@@ -443,6 +443,31 @@ def test_a_loss_that_is_not_finite(
     assert all(bool(weight.isfinite().all()) for weight in weights.values())
 
 
+def test_a_gradient_that_is_not_finite(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def cross_entropy(logits: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+        calls.append(0)
+        nothing = (logits - logits.detach()).sum()
+        root = nothing.sqrt() if len(calls) == 9 else nothing  # 0, of infinite gradient
+        return F.cross_entropy(logits, *arguments, **options) + root
+
+    monkeypatch.setattr(formal, "F", SimpleNamespace(cross_entropy=cross_entropy))
+    clipped = make_config(training={"clip_norm": 1.0})
+    with pytest.raises(NonFiniteLossError, match=r"^the gradient is not finite at step 9, loss \d"):
+        train(clipped, tmp_path / "run", progress=False)
+    assert Checkpoints(tmp_path / "run").load("last").step == 6
+
+    def out_of_memory(*_: object, **__: object) -> NoReturn:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", out_of_memory)
+    with pytest.raises(RuntimeError, match=r"^out of memory$"):
+        train(clipped, tmp_path / "other", progress=False)
+
+
 def test_weights_that_are_not_finite_are_never_saved(
     make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

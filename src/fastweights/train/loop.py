@@ -255,13 +255,15 @@ class _Run:
                     )
                 self.fabric.backward((loss * weight + penalty) / training.accumulate)
         if training.clip_norm is not None:
-            try:
-                self.fabric.clip_gradients(self.model, self.optimizer, max_norm=training.clip_norm)
-            except RuntimeError:  # torch's clip_grad_norm_ refuses a norm that is not finite
+            norm = self.fabric.clip_gradients(
+                self.model, self.optimizer, max_norm=training.clip_norm, error_if_nonfinite=False
+            )
+            assert norm is not None  # of all gradients, in every process
+            if not norm.isfinite():
                 raise NonFiniteLossError(
                     f"the gradient is not finite at step {state.step + 1}, loss {step_loss:.4g}"
                     f"{self._kept()}"
-                ) from None
+                )
         self.optimizer.step()
         self.optimizer.zero_grad()
         state.step += 1
