@@ -89,6 +89,9 @@ def test_nothing_is_overwritten_and_nothing_left_half(texts: str, tmp_path: Path
     with pytest.raises(ValueError, match="here: split test holds no text"):
         prepare(source(train=["a"], validation=["b"], test=[]), tmp_path / "out")
 
+    with pytest.raises(ValueError, match="here: split validation holds no text"):
+        prepare(source(train=["a"], validation=["\n \n"], test=["a"]), tmp_path / "out", "words")
+
     def interrupted(what: str, num_bytes: int) -> None:
         if what == "validation":
             raise KeyboardInterrupt

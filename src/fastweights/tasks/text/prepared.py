@@ -111,9 +111,6 @@ def prepare(
             name: _write_split(folder / f"{name}.bin", source, name, made, dtype, report)
             for name in source.splits
         }
-        for name, split in splits.items():
-            if split.num_tokens == 0:
-                raise ValueError(f"text: {source.name}: split {name} holds no text")
         description = Description(
             format=FORMAT,
             source=source.name,
@@ -193,13 +190,17 @@ def _tokenizer(
 def _write_split(
     path: Path, source: Source, name: str, tokenizer: Tokenizer, dtype: str, report: Report
 ) -> Split:
+    """Raises ValueError where there is no token but separators."""
     separator = [tokenizer.separator] if source.separated else []
     num_documents = num_tokens = num_bytes = num_characters = 0
+    only_separators = True
     digest = hashlib.sha256()
     stored = np.dtype(dtype).newbyteorder("<")
     with path.open("wb") as file:
         for text in _reported(source.splits[name](), name, report):
-            tokens = np.array(tokenizer.encode(text) + separator, dtype=stored).tobytes()
+            encoded = tokenizer.encode(text)
+            only_separators = only_separators and set(encoded) <= {tokenizer.separator}
+            tokens = np.array(encoded + separator, dtype=stored).tobytes()
             file.write(tokens)
             digest.update(tokens)
             num_documents += 1
@@ -208,6 +209,8 @@ def _write_split(
             num_characters += len(text) + len(separator)
         file.flush()
         os.fsync(file.fileno())
+    if only_separators:
+        raise ValueError(f"text: {source.name}: split {name} holds no text")
     return Split(num_documents, num_tokens, num_bytes, num_characters, digest.hexdigest())
 
 
