@@ -227,6 +227,17 @@ def test_a_prompt_from_standard_input_and_many_samples(run, capsys, monkeypatch)
     assert first.startswith("cdab") and second.startswith("cdab") and first != second.strip()
 
 
+def test_spaces_behind_a_prompt_of_words_are_not_doubled(run, capsys, monkeypatch):
+    command = ["generate", str(run), "--max-tokens", "2", "--prompt"]
+    monkeypatch.setattr("fastweights.generate.draw", lambda *_: torch.tensor([98]))
+    assert main([*command, "a  "]) == 0
+    assert capsys.readouterr().out == "a  bb\n"
+    monkeypatch.setattr(ByteTokenizer, "encode", lambda _, text: list(map(ord, text.split())))
+    monkeypatch.setattr(ByteTokenizer, "decode", lambda _, tokens: " ".join(map(chr, tokens)))
+    assert main([*command, "a  "]) == 0
+    assert capsys.readouterr().out == "a b b\n"
+
+
 def test_without_a_prompt_it_begins_a_document(run, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["generate", str(run), "--max-tokens", "4", "--temperature", "0"]) == 0

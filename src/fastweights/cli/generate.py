@@ -116,7 +116,10 @@ def _write(
         arguments.top_p,
         generator,
     )
-    print(prompt, end="", flush=True)
+    # Spaces at its end that the tokenizer does not see are left out: it writes its own.
+    bare = prompt.rstrip(" ")
+    seen = tokenizer.encode(bare) != tokenizer.encode(prompt)
+    print(prompt if seen else bare, end="", flush=True)
     try:
         with autocast(loaded):
             for token in tokens:
