@@ -34,6 +34,7 @@ from fastweights.models.block import Block, ResidualBlock
 from fastweights.models.menu import build_model, feed_forward_options, has_ff_dim
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.near_names import check_name
+from fastweights.ops.sparse_read import chosen_rows_alone
 from fastweights.train.config import SequenceModelConfig
 
 PARTS = ("embedding", "sequence layers", "feed-forward", "norms", "output")
@@ -244,7 +245,7 @@ class _OneStep(TorchFunctionMode):
 
 def _flops(function: Callable[..., Any], *inputs: Any) -> int:
     counter = FlopCounterMode(display=False, custom_mapping=FORMULAS)
-    with counter, _OneStep():
+    with counter, _OneStep(), chosen_rows_alone():
         function(*inputs)
     return counter.get_total_flops()
 

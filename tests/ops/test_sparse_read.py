@@ -1,10 +1,13 @@
 """A sum of chosen rows, beside a loop, on both sides of the fraction that divides its two ways."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
-from fastweights.ops.sparse_read import sparse_read
+from fastweights.ops.sparse_read import chosen_rows_alone, sparse_read
 from tests.ops.compare import with_gradients
 
 
@@ -30,6 +33,22 @@ def test_equals_a_loop(K, shape):
         for form in (sparse_read, loop)
     )
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize(("K", "alone", "dense"), [(5, False, 0), (6, False, 1), (6, True, 0)])
+def test_the_dense_product_can_be_switched_off(K, alone, dense):
+    values, index, weight = make_inputs(K=K)
+    with FlopCounterMode(display=False) as counter, chosen_rows_alone() if alone else nullcontext():
+        got = sparse_read(values, index, weight)
+    assert counter.get_total_flops() == dense * 2 * 6 * 40 * 7
+    torch.testing.assert_close(got, loop(values, index, weight))
+
+
+@pytest.mark.parametrize("K", [5, 6])
+def test_compiles(K):
+    values, index, weight = make_inputs(K=K)
+    compiled = torch.compile(sparse_read, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(values, index, weight), loop(values, index, weight))
 
 
 @pytest.mark.parametrize("K", [5, 6])
