@@ -36,6 +36,7 @@ COUNTS = {
     "medium_linear": (words(256, 4 * 256**2), 89.83),
     "medium_delta": (words(256, 4 * 256**2 + 8 * 256), 89.87),
     "medium_delta_normalized": (words(256, 4 * 256**2 + 8 * 256), None),
+    "small_delta_mlp": (words(128, (1 + 10 + 1) * 128**2 + 16 * 128 + 2 * 16), None),
     "small_delta_rnn": (words(128, 6 * 128**2 + 16 * 128), 44.6),
     "small_delta_delta": (words(128, 6 * 128**2 + 16 * 128), 44.6),
     "small_recurrent_delta": (words(128, 4 * 128**2 + 8 * 128 + 8 * (3 * 16**2 + 16)), 44.1),
