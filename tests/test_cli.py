@@ -774,6 +774,12 @@ def test_data_prepare(tmp_path, call):
         "tokenizer: words, 5 tokens",
         "train: 1 texts, 541 bytes, 361 tokens (1.50 bytes a token)",
     ]
+    checked = call("data", "check", out)
+    assert (checked.status, checked.out) == (0, f"{out}: every file is what it was\n")
+    (out / "test.bin").unlink()
+    checked = call("data", "check", out)
+    expected = f"text: {out}/test.bin: cannot be read: No such file or directory\n"
+    assert (checked.status, checked.out) == (1, expected)
     again = call("data", "prepare", tmp_path / "one.txt", "--out", out)
     assert again.status != 0 and "is there already" in again.err
     for wrong, message in (

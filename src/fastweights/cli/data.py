@@ -19,7 +19,7 @@ REFRESH_S = 0.5
 
 
 def add_options(parser: Parser) -> None:
-    """prepare and fetch."""
+    """prepare, check and fetch."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", required=True)
     actions.add_parser(
         "prepare",
@@ -27,6 +27,13 @@ def add_options(parser: Parser) -> None:
         description="Write a folder of token files with their tokenizer. The text to train is what "
         "the tokenizer learns from.",
         fill=_add_prepare,
+    )
+    actions.add_parser(
+        "check",
+        help="are the files of a prepared folder what they were?",
+        description="Read every file of a folder that `data prepare` wrote and compare it with its "
+        "checksum. Exit status 1 where one is damaged or missing.",
+        fill=_add_check,
     )
     actions.add_parser(
         "fetch",
@@ -38,8 +45,8 @@ def add_options(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prepare or fetch."""
-    return _prepare(arguments) if arguments.action == "prepare" else _fetch(arguments)
+    """Prepare, check or fetch."""
+    return {"prepare": _prepare, "check": _check, "fetch": _fetch}[arguments.action](arguments)
 
 
 def _add_prepare(parser: Parser) -> None:
@@ -76,6 +83,13 @@ def _add_prepare(parser: Parser) -> None:
     )
 
 
+def _add_check(parser: Parser) -> None:
+    parser.usage = "fastweights data check FOLDER"
+    parser.add_argument(
+        "folder", type=path, metavar="FOLDER", help="that `data prepare` has written"
+    )
+
+
 def _add_fetch(parser: Parser) -> None:
     parser.usage = "fastweights data fetch debian-english --out FOLDER"
     parser.add_argument(
@@ -107,6 +121,15 @@ def _prepare(arguments: argparse.Namespace) -> int:
     print("\n".join(_summary(description)))
     print(f"{arguments.out}: use it with `fastweights train --text {arguments.out}`")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from fastweights.tasks.text.prepared import damages
+
+    with _progress() as report:
+        found = damages(arguments.folder, report)
+    print("\n".join(found) or f"{arguments.folder}: every file is what it was")
+    return 1 if found else 0
 
 
 def _source(place: str) -> Source:

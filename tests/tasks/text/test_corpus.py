@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from fastweights.tasks.text.corpus import SPLITS, lanes, load_corpus
+from fastweights.tasks.text.corpus import lanes, load_corpus
 from fastweights.tasks.text.documents import SEPARATOR, Piece, find_documents, split_documents
+from fastweights.tasks.text.source import SPLITS
 
 
 def test_a_split_is_its_documents_with_a_separator_behind_each(tmp_path: Path):

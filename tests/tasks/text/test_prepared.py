@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fastweights.tasks.text.corpus import corpus_vocab_size, load_corpus
-from fastweights.tasks.text.prepared import DESCRIPTION_FILE, is_prepared, prepare
+from fastweights.tasks.text.prepared import DESCRIPTION_FILE, damages, is_prepared, prepare
 from fastweights.tasks.text.source import Source, local_source
 
 
@@ -153,3 +153,32 @@ def test_a_damaged_folder(texts: str, tmp_path: Path, harm: Any, message: str):
     with pytest.raises(ValueError, match=message) as caught:
         load_corpus(str(copy))
     assert "\n" not in str(caught.value)
+
+
+def test_every_file_is_checked(texts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastweights.tasks.text.prepared.BLOCK", 1000)
+    folder, seen = tmp_path / "out", []
+    prepare(local_source(texts), folder, "words")
+    assert damages(folder, lambda *progress: seen.append(progress)) == []
+    size = (folder / "train.bin").stat().st_size
+    assert size > 2000
+    assert seen[:2] == [("train.bin", 1000), ("train.bin", 2000)] and ("train.bin", size) in seen
+    content = bytearray((folder / "train.bin").read_bytes())
+    content[-1] ^= 1
+    (folder / "train.bin").write_bytes(content)
+    (folder / "validation.bin").write_bytes(b"1")
+    (folder / "test.bin").unlink()
+    (folder / "vocabulary.txt").write_text("<eos>\n<unk>\n")
+    for line, message in zip(
+        damages(folder),
+        (
+            "its tokenizer (vocabulary size 2) is not the words",
+            "train.bin: is damaged: checksum ",
+            "validation.bin: is damaged: 1 bytes, corpus.json says",
+            "test.bin: cannot be read: No such file or directory",
+        ),
+        strict=True,
+    ):
+        assert message in line and "\n" not in line
+    with pytest.raises(ValueError, match="corpus.json: cannot be read: No such file"):
+        damages(tmp_path)

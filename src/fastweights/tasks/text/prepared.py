@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,14 +20,16 @@ import torch
 from torch import Tensor
 
 from fastweights.atomic import new_folder, write_json
-from fastweights.tasks.text.source import Source
+from fastweights.tasks.text.source import SPLITS, Source
 from fastweights.tasks.text.tokenizer import TOKENIZERS, Tokenizer, load_tokenizer
 
 DESCRIPTION_FILE = "corpus.json"
 FORMAT = 2
 DTYPES = {"uint8": torch.uint8, "uint16": torch.uint16, "int32": torch.int32}
+BLOCK = 2**22
+"""Bytes of a token file that are read at once to check it."""
 Report = Callable[[str, int], None]
-"""Told what is being done and how many bytes of text of it are done."""
+"""Told what is being done and how many bytes of it are done."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class Description:
             )
         known = {field.name: value[field.name] for field in fields(cls)}
         known["splits"] = {name: Split.from_json(about) for name, about in value["splits"].items()}
+        missing = [split for split in SPLITS if split not in known["splits"]]
+        if missing:
+            raise ValueError(f"has no split {missing[0]}")
         description = cls(**known)
         if description.dtype not in DTYPES or description.tokenizer not in TOKENIZERS:
             raise ValueError(f"unknown {description.dtype!r} or {description.tokenizer!r}")
@@ -145,17 +151,8 @@ def open_tokens(folder: Path, description: Description, split: str) -> Tensor:
 
     Raises ValueError where the file is not as long as corpus.json says.
     """
-    path, dtype = Path(folder) / f"{split}.bin", DTYPES[description.dtype]
-    try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise ValueError(f"text: {path}: cannot be read: {error.strerror}") from None
+    path, dtype = _token_file(folder, description, split), DTYPES[description.dtype]
     num_tokens = description.splits[split].num_tokens
-    if size != num_tokens * dtype.itemsize:
-        raise ValueError(
-            f"text: {path}: is damaged: {size} bytes, {DESCRIPTION_FILE} says "
-            f"{num_tokens * dtype.itemsize}"
-        )
     return torch.from_file(os.fspath(path), shared=False, size=num_tokens, dtype=dtype)
 
 
@@ -169,6 +166,55 @@ def open_tokenizer(folder: Path, description: Description) -> Tokenizer:
             f"{description.tokenizer} ({description.vocab_size}) that made its tokens"
         )
     return tokenizer
+
+
+def damages(folder: Path, report: Report = lambda what, num_bytes: None) -> list[str]:
+    """What is wrong with the files of a prepared corpus, a line each: every one is read, and
+    compared with the SHA-256 that corpus.json has of it. Raises ValueError where corpus.json itself
+    is damaged or missing."""
+    description, found = read_description(folder), []
+    for check in (
+        partial(open_tokenizer, folder, description),
+        *(partial(_check_tokens, folder, description, name, report) for name in SPLITS),
+    ):
+        try:
+            check()
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def _token_file(folder: Path, description: Description, split: str) -> Path:
+    """Raises ValueError where it is not as long as corpus.json says."""
+    path = Path(folder) / f"{split}.bin"
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ValueError(f"text: {path}: cannot be read: {error.strerror}") from None
+    expected = description.splits[split].num_tokens * DTYPES[description.dtype].itemsize
+    if size != expected:
+        raise ValueError(
+            f"text: {path}: is damaged: {size} bytes, {DESCRIPTION_FILE} says {expected}"
+        )
+    return path
+
+
+def _check_tokens(folder: Path, description: Description, split: str, report: Report) -> None:
+    """Raises ValueError where the file is not the one that was written."""
+    path, digest, num_bytes = _token_file(folder, description, split), hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
+                num_bytes += len(block)
+                report(path.name, num_bytes)
+    except OSError as error:
+        raise ValueError(f"text: {path}: cannot be read: {error.strerror}") from None
+    now, then = digest.hexdigest(), description.splits[split].sha256
+    if now != then:
+        raise ValueError(
+            f"text: {path}: is damaged: checksum {now[:12]}, {DESCRIPTION_FILE} says {then[:12]}"
+        )
 
 
 def _tokenizer(

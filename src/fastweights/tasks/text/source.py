@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 from fastweights.tasks.text.documents import Piece, find_documents, split_documents
 
+SPLITS = ("train", "validation", "test")
+
 Texts = Callable[[], Iterator[str]]
 """One pass over the texts of a split."""
 
 
 class Source(NamedTuple):
-    """name: where the texts are from; splits: train, validation, test; tokenizer_texts: that a
+    """name: where the texts are from; splits: those of SPLITS; tokenizer_texts: that a
     tokenizer is trained on; separated: whether the tokenizer's separator stands behind every
     text."""
 
