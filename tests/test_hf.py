@@ -223,6 +223,43 @@ def test_the_names_of_transformers():
     assert (config.dim, config.num_layers) == (24, 3)
 
 
+@pytest.mark.parametrize("embedding", ["learned", "tied"])
+@pytest.mark.parametrize("size", [VOCABULARY + 4, VOCABULARY - 2])
+def test_another_number_of_tokens(embedding, size, tmp_path):
+    """The old tokens keep their scores; the model is saved, trained and generates with the new
+    number."""
+    model, (ids, _) = make_model(embedding=embedding), batch()
+    kept = min(size, VOCABULARY)
+    ids = ids % kept
+    with torch.no_grad():
+        before = model(ids).logits
+    assert model.resize_token_embeddings(size) is model.get_input_embeddings()
+    assert model.config.vocab_size == size
+    after = model(ids, labels=ids)
+    assert after.logits.shape[-1] == size
+    torch.testing.assert_close(after.logits[..., :kept], before[..., :kept])
+    after.loss.backward()
+    rows = model.model.embedding.weight.grad
+    assert rows.shape == (size, 12) and rows.abs().sum() > 0
+    assert model.generate(ids, max_new_tokens=2, pad_token_id=0).max() < size
+    model.save_pretrained(tmp_path)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(ids).logits, after.logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("one_hot", {}, "not with embedding='one_hot'"),
+        ("adaptive", {}, "not with adaptive_cutoffs"),
+        ("tied", {"mean_resizing": False}, "mean_resizing must be True, got False"),
+    ],
+)
+def test_a_number_of_tokens_that_cannot_change(name, options, message):
+    with pytest.raises(ValueError, match=f"^resize_token_embeddings: {message}$"):
+        make_model(**VARIANTS[name]).resize_token_embeddings(12, **options)
+
+
 def test_a_mask_that_is_too_short():
     ids, mask = batch()
     with pytest.raises(ValueError, match=r"got \[3, 4\] for input_ids \[3, 6\]"):

@@ -170,6 +170,31 @@ class FastWeightsForCausalLM(transformers.PreTrainedModel, transformers.Generati
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.model.embedding = value
 
+    def get_output_embeddings(self) -> nn.Module | None:
+        """None where they are the input's."""
+        return self.model.output
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.model.output = new_embeddings
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+    ) -> nn.Embedding:
+        """As in transformers, new tokens drawn around the mean of the old ones.
+
+        Raises ValueError for a one-hot embedding and an adaptive softmax, where a token's number
+        says more than its row, and for any other way to draw.
+        """
+        if self.config.embedding == "one_hot" or self.config.adaptive_cutoffs is not None:
+            what = "adaptive_cutoffs" if self.config.adaptive_cutoffs else "embedding='one_hot'"
+            raise ValueError(f"resize_token_embeddings: not with {what}")
+        if not mean_resizing:
+            raise ValueError("resize_token_embeddings: mean_resizing must be True, got False")
+        return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of)
+
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
         """`generate` begins without a cache, and the first call makes one."""
