@@ -434,7 +434,7 @@ def test_a_run_knows_its_text(corpus, tmp_path):
             evaluate_again(loaded)
     (run / "text.json").unlink()
     for needs_it in (evaluate_again, evaluate_text):
-        with pytest.raises(RunFolderError, match="which text the run learned is not known$"):
+        with pytest.raises(RunFolderError, match=r"which text the run learned is not known$"):
             needs_it(loaded)
 
 

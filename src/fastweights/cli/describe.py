@@ -96,9 +96,7 @@ def _load(source: Path | None, overrides: Mapping[str, Any]) -> RunConfig:
     return own_automaton(load_config(source / "config.yaml", overrides), source)
 
 
-def _sizes(
-    source: Path | None, config: RunConfig, overrides: Mapping[str, Any]
-) -> tuple[int, int]:
+def _sizes(source: Path | None, config: RunConfig, overrides: Mapping[str, Any]) -> tuple[int, int]:
     """vocab_size and num_outputs. Of a run on text, unless another text is asked for, those of the
     tokenizer in its folder: the text need not be there any more."""
     from fastweights.train.run_model import model_sizes

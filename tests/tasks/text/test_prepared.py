@@ -180,5 +180,5 @@ def test_every_file_is_checked(texts: str, tmp_path: Path, monkeypatch: pytest.M
         strict=True,
     ):
         assert message in line and "\n" not in line
-    with pytest.raises(ValueError, match="corpus.json: cannot be read: No such file"):
+    with pytest.raises(ValueError, match=r"corpus.json: cannot be read: No such file"):
         damages(tmp_path)

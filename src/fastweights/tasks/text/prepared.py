@@ -173,10 +173,9 @@ def damages(folder: Path, report: Report = lambda what, num_bytes: None) -> list
     compared with the SHA-256 that corpus.json has of it. Raises ValueError where corpus.json itself
     is damaged or missing."""
     description, found = read_description(folder), []
-    for check in (
-        partial(open_tokenizer, folder, description),
-        *(partial(_check_tokens, folder, description, name, report) for name in SPLITS),
-    ):
+    checks: list[Callable[[], object]] = [partial(open_tokenizer, folder, description)]
+    checks += [partial(_check_tokens, folder, description, name, report) for name in SPLITS]
+    for check in checks:
         try:
             check()
         except ValueError as error:
