@@ -8,15 +8,13 @@ bytes of Python's sources, for minutes a run on two CPU cores; study `sparse_fee
 these layers for longer.
 
 Parameters are those of the published code, but for one number in every layer that nothing reads
-there. What is different here: sentence pieces keep line ends and rare characters, so that the
-perplexity of a piece is another number (see `SentencePieceTokenizer`); Top-K drops units after it
-has chosen them; the balance loss of Switch is the paper's (the code's is smaller by the square of
-the number of experts), the Sinkhorn iteration of S-BASE balances, over all tokens of a batch (the
-code's has a sign error, and balances one sequence at a time); attention and embedding start as our
-layers do; the weights of the lowest validation loss are evaluated, not the last. Where paper and
-code disagree about a number, it is the paper's: expert dropout 0.2 in WT-B, none in S-BASE,
-gradients clipped at 0.25. Only sigma-MoE on C4 and peS2o has the code's balance weight and expert
-dropout.
+there. What is different here: Top-K drops units after it has chosen them; the balance loss of
+Switch is the paper's (the code's is smaller by the square of the number of experts), the Sinkhorn
+iteration of S-BASE balances, over all tokens of a batch (the code's has a sign error, and balances
+one sequence at a time); attention and embedding start as our layers do; the weights of the lowest
+validation loss are evaluated, not the last. Where paper and code disagree about a number, it is the
+paper's: expert dropout 0.2 in WT-B, none in S-BASE, gradients clipped at 0.25. Only sigma-MoE on C4
+and peS2o has the code's balance weight and expert dropout.
 """
 
 from __future__ import annotations

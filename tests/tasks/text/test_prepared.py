@@ -43,7 +43,7 @@ def test_bytes_are_those_of_the_text_itself(texts: str, tmp_path: Path):
     ("name", "size", "dtype"),
     [
         ("tokenizers", 262, torch.uint16),
-        ("sentencepiece", 290, torch.uint16),
+        ("sentencepiece", 40, torch.uint8),
         ("words", 8, torch.uint8),
     ],
 )

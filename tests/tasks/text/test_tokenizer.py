@@ -1,6 +1,7 @@
 """Text to tokens and back."""
 
 import random
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from fastweights.tasks.text.tokenizer import (
 )
 from fastweights.tasks.text.words import WordTokenizer
 
-SIZES = {"bytes": 256, "sentencepiece": 300, "tokenizers": 280, "words": 20}
+SIZES = {"bytes": 256, "sentencepiece": 60, "tokenizers": 280, "words": 20}
 TEXT = "The cat saw 12 dogs.\n\nÄ dog ate the cats' food; 3 x 14.\n"
 
 
@@ -60,9 +61,8 @@ def test_the_same_texts_give_the_same_tokenizer(trained, name: str):
         ("bytes", "aä \n\n  b\t", "aä \n\n  b\t"),
         ("tokenizers", "aä \n\n  b\t€", "aä \n\n  b\t€"),
         ("tokenizers", "a <|endoftext|><|endoftext|>\n", "a <|endoftext|><|endoftext|>\n"),
-        ("sentencepiece", " cat  saw\n\n\tdogs.\r\n ", " cat  saw\n\n\tdogs.\r\n "),
-        ("sentencepiece", "ｃａｔ€ </s>\n", "ｃａｔ€ </s>\n"),
-        ("sentencepiece", "a\u2581b", "a b"),
+        ("sentencepiece", "cat  saw\n dogs.\n", "cat saw dogs."),
+        ("sentencepiece", "ｃａｔ", "cat"),
         ("words", " The  cat\nsaw\n", "The cat\nsaw\n"),
         ("words", "The mouse", "The <unk>"),
     ],
@@ -71,6 +71,8 @@ def test_there_and_back(trained, name: str, text: str, back: str):
     tokens = trained[name].encode(text)
     assert trained[name].decode(tokens) == back
     assert (trained[name].separator in tokens) == (name == "words" and "\n" in text)
+    if name == "sentencepiece":
+        assert " ".join(unicodedata.normalize("NFKC", text).split()) == back
 
 
 def test_bytes():
@@ -81,15 +83,15 @@ def test_bytes():
 
 
 def test_sentencepiece_keeps_digits_apart():
-    tokenizer = SentencePieceTokenizer.train(["1212 abab 1212 abab"] * 9, 267)
-    assert len(tokenizer.encode("1212")) == 4
+    tokenizer = SentencePieceTokenizer.train(["1212 abab 1212 abab"] * 9, 11)
+    assert len(tokenizer.encode("1212")) == 5  # with the mark of a word's beginning
     assert len(tokenizer.encode("abab")) < 4
 
 
 def test_sentencepiece_learns_from_long_lines():
     """SentencePiece itself leaves lines of more than 4,192 bytes out."""
-    tokenizer = SentencePieceTokenizer.train(["b" * 9, "ab " * 3000], 264)
-    assert len(tokenizer.encode("ab")) == 1
+    tokenizer = SentencePieceTokenizer.train(["b" * 9, "ab " * 3000], 8)
+    assert tokenizer.decode(tokenizer.encode("ab")) == "ab"
 
 
 def test_words_are_ordered_by_how_often_they_occur(tmp_path: Path):
@@ -126,7 +128,7 @@ def test_a_tokenizer_json_of_the_user(tmp_path: Path):
     [
         (ByteTokenizer, 300, "vocabulary size 300: there are 256 bytes"),
         (SentencePieceTokenizer, 5000, r"5000: the text to train allows at most \d+ pieces"),
-        (SentencePieceTokenizer, 4, r"size 4: .*: 4 are too few for its \d+ bytes and char"),
+        (SentencePieceTokenizer, 4, r"size 4: .*: 4 are too few for its \d+ characters"),
         (BytePairTokenizer, 5000, r"size 5000: the text to train allows at most \d+ tokens"),
         (BytePairTokenizer, 9, "size 9: the text to train allows at least 257 tokens"),
         (WordTokenizer, 5000, r"size 5000: must be 2 \.\. 66, the words of the text to train"),

@@ -1,4 +1,4 @@
-"""SentencePiece: byte-pair encoding of text with its spaces and line ends."""
+"""SentencePiece: byte-pair encoding of whole sentences."""
 
 from __future__ import annotations
 
@@ -19,12 +19,9 @@ LONGEST_LINE = 2**24
 class SentencePieceTokenizer(Tokenizer):
     """Byte-pair encoding with every digit apart, as in Csordás et al. (2023), section 5 and code.
 
-    Different from the published one, which loses line ends and repeated spaces, puts a space in
-    front of every text and has unknown characters: nothing is normalized or added, a line end is a
-    piece of its own, and characters too rare for the vocabulary are the pieces of their bytes,
-    which are 256 of its pieces. `decode` so gives the text back; only U+2581, which stands for a
-    space in SentencePiece, comes back as one. The separator is the piece `</s>`. A model of the
-    user's does what it was made to do.
+    Its normalization, SentencePiece's own, is part of it: NFKC, and every run of white space, a
+    line end too, is one space. Characters too rare for the vocabulary are unknown. `decode` gives
+    the normalized text. The separator is the piece `</s>`.
     """
 
     file = "tokenizer.model"
@@ -48,11 +45,6 @@ class SentencePieceTokenizer(Tokenizer):
                 model_type="bpe",
                 vocab_size=size,
                 split_digits=True,
-                normalization_rule_name="identity",
-                remove_extra_whitespaces=False,
-                add_dummy_prefix=False,
-                byte_fallback=True,
-                user_defined_symbols=["\n"],
                 max_sentence_length=LONGEST_LINE,
                 minloglevel=3,
             )
@@ -72,11 +64,11 @@ class SentencePieceTokenizer(Tokenizer):
             ) from None
 
     def encode(self, text: str) -> list[int]:
-        """The pieces of the text."""
+        """The pieces of the normalized text."""
         return self._processor.encode(text)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text; bytes that are no UTF-8 are shown as U+FFFD, what is unknown as U+2047."""
+        """The normalized text; what is unknown is shown as U+2047, as SentencePiece does."""
         return self._processor.decode(list(map(int, tokens)))
 
     def to_bytes(self) -> bytes:
@@ -95,5 +87,5 @@ def _fault(vocab_size: int, error: str) -> str:
     if most:
         return f"vocabulary size {vocab_size}: the text to train allows at most {most[1]} pieces"
     least = re.search(r"required_chars.*?(\d+) vs (\d+)", error)
-    what = f": {least[1]} are too few for its {least[2]} bytes and characters" if least else ""
+    what = f": {least[1]} are too few for its {least[2]} characters" if least else ""
     return f"vocabulary size {vocab_size}: SentencePiece cannot make it of the text to train{what}"
