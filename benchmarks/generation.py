@@ -169,8 +169,11 @@ def page(content: dict[str, Any]) -> str:
 
 def _rate(row: dict[str, Any]) -> str:
     rates = [1e3 / ms for ms in row["step_ms"]]
-    low, median, high = statistics.quantiles(rates, n=4, method="inclusive")
-    return f"{median:.3g} ({low:.3g}–{high:.3g})"
+    low, median, high = (
+        f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+        for rate in statistics.quantiles(rates, n=4, method="inclusive")
+    )
+    return f"{median} ({low}–{high})"
 
 
 def _share(rows: dict[tuple[int, str], dict[str, Any]], context: int) -> str:
