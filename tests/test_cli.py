@@ -196,6 +196,10 @@ def test_version_and_no_command(call: Call) -> None:
             "argument --models: unknown model 'deltanet'; did you mean 'delta_net' or "
             "'lm_delta_net' or 'delta_net_0_2'?",
         ),
+        (
+            "study demo --out s --models zzz",
+            "argument --models: unknown model 'zzz'; `fastweights list` has the ",
+        ),
         ("study demo --out s --seeds -1", "argument --seeds: must be >= 0, got -1"),
         ("study demo --out s --set lr", "--set: must be NAME=VALUE, got 'lr'"),
         ("study demo --out s --set lrr=1", "--set: unknown name 'lrr'; did you mean 'lr'?"),

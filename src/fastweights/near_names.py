@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable
 
+MOST_LISTED = 40
+"""Names in one line; more are left to `fastweights list`."""
+
 
 def near_names(
     name: str, known: Iterable[str], otherwise_all: bool = True, shown: Callable[[str], str] = repr
@@ -18,7 +21,11 @@ def near_names(
     near = near or [other for other in names if other.startswith(name[:3]) and len(name) > 2]
     if near:
         return f"; did you mean {' or '.join(map(shown, near))}?"
-    return f"; known: {', '.join(names)}" if otherwise_all and names else ""
+    if not otherwise_all or not names:
+        return ""
+    if len(names) > MOST_LISTED:
+        return f"; `fastweights list` has the {len(names)} that are known"
+    return f"; known: {', '.join(names)}"
 
 
 def check_name(name: str, known: Iterable[str], what: str) -> None:
