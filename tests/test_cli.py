@@ -18,6 +18,7 @@ from fastweights.cli import COMMANDS, main
 from fastweights.cli.run_options import option_names
 from fastweights.cli.values import parse_assignments, parse_value
 from fastweights.experiments.formal_languages import LANGUAGES as STUDIED
+from fastweights.near_names import near_names
 from fastweights.tasks.formal.files import write_pairs
 from fastweights.tasks.formal.menu import LANGUAGES
 from fastweights.train import loop
@@ -196,10 +197,6 @@ def test_version_and_no_command(call: Call) -> None:
             "argument --models: unknown model 'deltanet'; did you mean 'delta_net' or "
             "'lm_delta_net' or 'delta_net_0_2'?",
         ),
-        (
-            "study demo --out s --models zzz",
-            "argument --models: unknown model 'zzz'; `fastweights list` has the ",
-        ),
         ("study demo --out s --seeds -1", "argument --seeds: must be >= 0, got -1"),
         ("study demo --out s --set lr", "--set: must be NAME=VALUE, got 'lr'"),
         ("study demo --out s --set lrr=1", "--set: unknown name 'lrr'; did you mean 'lr'?"),
@@ -243,6 +240,13 @@ def test_wrong_usage_is_one_line(
     assert outcome.err == f"fastweights: error: {error}\n"
     assert (outcome.status, outcome.out) == (2, "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_many_known_names_are_left_to_list() -> None:
+    names = [f"name_{number}" for number in range(41)]
+    assert near_names("zzz", names) == "; `fastweights list` has the 41 that are known"
+    assert near_names("zzz", names[:2]) == "; known: name_0, name_1"
+    assert near_names("name_400", names).startswith("; did you mean")
 
 
 @pytest.mark.parametrize(
