@@ -438,6 +438,24 @@ def test_a_run_knows_its_text(corpus, tmp_path):
             needs_it(loaded)
 
 
+def test_a_text_that_is_refused_changes_nothing(corpus, tmp_path):
+    prepare(local_source(str(corpus)), tmp_path / "one", "words")
+    (corpus / "0.txt").write_text("a new word " * 10, encoding="utf-8")
+    prepare(local_source(str(corpus)), tmp_path / "other", "words")
+    run = tmp_path / "run"
+    values = {"training": {"max_steps": 2, "evaluate_every": 2}, "task": {"context_length": 2}}
+    train(config(tmp_path / "one", **values), run, progress=False)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    other = problem(tmp_path / "other", task={"context_length": 2})
+    with pytest.raises(RunFolderError, match="not the text that the run"):
+        other.describe(run)
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    (run / "text.json").unlink()
+    with pytest.raises(RunFolderError, match="which text the run learned is not known"):
+        other.describe(run)
+    assert not (run / "text.json").exists()
+
+
 @pytest.mark.parametrize("name", ["bytes", "words"])
 def test_an_older_run_does_not_name_its_tokenizer(corpus, tmp_path, name):
     for i in range(30):

@@ -116,9 +116,9 @@ def _write(
         arguments.top_p,
         generator,
     )
-    # Spaces at its end that the tokenizer does not see are left out: it writes its own.
-    bare = prompt.rstrip(" ")
-    seen = tokenizer.encode(bare) != tokenizer.encode(prompt)
+    # White space at its end that the tokenizer does not see is left out: it writes its own.
+    bare = prompt.rstrip()
+    seen = bare == prompt or tokenizer.encode(bare) != tokenizer.encode(prompt)
     print(prompt if seen else bare, end="", flush=True)
     try:
         with autocast(loaded):

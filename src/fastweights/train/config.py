@@ -276,7 +276,8 @@ class TextTask(Frozen):
     held_out_tokens: int | None = Field(
         default=None,
         gt=0,
-        description="of the validation and the test text, from the beginning (default: all)",
+        description="that are read of validation and test text each, from the beginning "
+        "(default: all)",
     )
 
 

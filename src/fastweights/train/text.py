@@ -83,9 +83,9 @@ class TextProblem(Problem):
         return build_model(self.config.model, self.vocab_size, self.vocab_size, generator)
 
     def describe(self, run_folder: Path) -> None:
-        """The tokenizer's file, where it has one, and text.json."""
+        """text.json and the tokenizer's file, where it has one."""
+        write_text_file(self.task.text, self.corpus, run_folder)  # first: it refuses another text
         self.tokenizer.save(run_folder)
-        write_text_file(self.task.text, self.corpus, run_folder)
 
     def check(self, run_folder: Path) -> None:
         """The text is the one of text.json."""

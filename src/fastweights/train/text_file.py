@@ -14,6 +14,7 @@ from fastweights.tasks.text.tokenizer import (
     load_tokenizer,
     tokenizer_name,
 )
+from fastweights.train.checkpoint import Checkpoints
 from fastweights.train.errors import RunFolderError
 
 TEXT_FILE = "text.json"
@@ -27,10 +28,10 @@ class LearnedText(NamedTuple):
 
 
 def write_text_file(source: str, corpus: Corpus, run_folder: Path) -> None:
-    """Write source, checksum, tokenizer and the number of tokens of each split; where the file is
-    there, `check_text_file`."""
+    """Write source, checksum, tokenizer and the number of tokens of each split; where the file or a
+    checkpoint is there, `check_text_file`."""
     path = run_folder / TEXT_FILE
-    if path.exists():
+    if path.exists() or Checkpoints(run_folder).exist():
         check_text_file(source, corpus, run_folder)
         return
     about = {

@@ -29,7 +29,7 @@ def report_data(study: Study, figures: Sequence[str], command: str) -> dict[str,
             {
                 "text": text,
                 "of": published.text,
-                "perplexity": {cell.model: published.perplexity[cell.model] for cell in cells},
+                "perplexity": {cell.model: published.shown(cell.model) for cell in cells},
                 "order": order_of(published, cells)._asdict(),
             }
             for text in study.languages

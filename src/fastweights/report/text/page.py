@@ -22,7 +22,8 @@ _CARRIED = (
 )
 _PUBLISHED = (
     "Published numbers are of single runs, on another text and at another size; the order of the "
-    "models is what can be compared."
+    "models is what can be compared. Undecided: closer than the standard deviation of their "
+    "difference over the seeds, or of one seed alone."
 )
 BITS, LOAD, TOGETHER = "bits_per_byte.png", "expert_load.png", "expert_pairs.png"
 POSITIONS = "loss_by_position.png"
