@@ -66,6 +66,12 @@ def test_language_models_are_compared_at_equal_parameters() -> None:
         assert abs(count - delta_net) <= 1e-3 * delta_net, (model, count, delta_net)
 
 
+def test_language_models_have_positions_where_the_published_ones_do() -> None:
+    cells = EXPERIMENTS["language_models"].cells(tasks=["debian_english"], seeds=[1])
+    found = {cell.model for cell in cells if cell.config.model.positions == "sinusoidal"}
+    assert found == {"lm_softmax", "lm_linear", "lm_linear_dpfp"}
+
+
 def test_language_models_carry_states_that_do_not_grow() -> None:
     cells = EXPERIMENTS["language_models"].cells(tasks=["python_stdlib_carried"], seeds=[1])
     assert all(cell.config.task.carry_state for cell in cells)

@@ -17,6 +17,7 @@ from fastweights.report.text.expert_figures import (
 from fastweights.report.text.position_figure import bits_by_position
 from fastweights.report.text.positions import position_curves, positions_table
 from fastweights.report.text.published import (
+    CHANGES,
     PUBLISHED,
     carried_table,
     comparisons,
@@ -71,25 +72,29 @@ def test_tables_by_hand(study: Path) -> None:
 
 
 def test_the_published_order(study: Path) -> None:
-    """Published: sigma-MoE, dense, Switch, S-BASE."""
+    """Published: sigma-MoE, dense, Switch, S-BASE; Switch has one seed alone."""
     for seed, bits in ((1, 2.05), (2, 2.1)):
         write_text_run(study, "s_base", bits, seed=seed)
+    for seed, bits in ((1, 1.8), (2, 1.9)):
+        write_text_run(study, "pkm", bits, seed=seed)
     found = read_study(study)
     ((published, cells),) = comparisons(found, TEXT)
     order = order_of(published, cells)
-    assert [cell.model for cell in cells] == ["sigma_moe", "dense", "switch", "s_base"]
-    assert order.same == [
-        ("sigma_moe", "dense"),
+    names = ["sigma_moe", "dense", "switch", "pkm", "s_base"]
+    assert [cell.model for cell in cells] == names
+    assert order.same == [("sigma_moe", "dense"), ("sigma_moe", "s_base"), ("pkm", "s_base")]
+    assert order.reversed == [("sigma_moe", "pkm"), ("dense", "pkm")]
+    assert order.undecided == [
         ("sigma_moe", "switch"),
-        ("sigma_moe", "s_base"),
         ("dense", "switch"),
+        ("dense", "s_base"),  # 0.05 and -0.1
+        ("switch", "pkm"),
+        ("switch", "s_base"),
     ]
-    assert order.reversed == [("switch", "s_base")]
-    assert order.undecided == [("dense", "s_base")]  # 0.05 and -0.1
     *_, sentence = published_parts(found, TEXT)
-    assert sentence == (
-        "Of 6 pairs, 4 come out in the published order; 1 the other way round (Switch – S-BASE); "
-        "1 closer than the standard deviation of their difference (dense – S-BASE)."
+    assert sentence.startswith(
+        "Of 10 pairs, 3 come out in the published order; 2 the other way round (σ-MoE – PKM; "
+        "dense – PKM); 5 undecided (σ-MoE – Switch; "
     )
 
 
@@ -102,21 +107,33 @@ def test_equal_published_numbers_have_no_order(tmp_path: Path) -> None:
 
 def test_published_models_are_those_of_the_studies() -> None:
     models = {model for name in EXPERIMENTS for model in EXPERIMENTS[name].models}
-    assert all(set(published.perplexity) <= models for published in PUBLISHED)
+    for published in PUBLISHED:
+        assert len(published.perplexity) > 1
+        assert {*published.perplexity, *published.bounds} <= models
+    assert CHANGES["lm_delta_net"] == "31.1 to 29.4" and CHANGES["lm_linear"] == "33.0 to > 260"
 
 
 def test_carried_state_beside_segments(tmp_path: Path) -> None:
     for seed, change in ((1, -0.1), (2, -0.2)):
-        write_text_run(tmp_path, "lm_delta_net", 2.0, seed=seed)
+        for model in ("lm_delta_net", "lm_linear"):
+            write_text_run(tmp_path, model, 2.0, seed=seed)
         write_text_run(tmp_path, "lm_delta_net", 2.0 + change, seed=seed, carried=True)
+        write_text_run(tmp_path, "lm_linear", 3.0, seed=seed, carried=True)
     write_text_run(tmp_path, "lm_srwm", 2.0)
     study = read_study(tmp_path)
     assert carried_table(study).splitlines()[2:] == [
+        "| python\\_stdlib | linear Transformer | 2.000 ± 0.000 | 3.000 ± 0.000 | "
+        "+1.000 ± 0.000 | 33.0 to > 260 |",
         "| python\\_stdlib | DeltaNet | 2.000 ± 0.000 | 1.850 ± 0.071 | -0.150 ± 0.071 | "
-        "31.1 to 29.4 (90 million parameters) |"
+        "31.1 to 29.4 |",
     ]
     page = build_report(tmp_path).read_text(encoding="utf-8")
     assert "## Carried state" in page
+    assert "| DeltaNet | 29.4 | 1.850 ± 0.071 |" in page
+    assert "| linear Transformer | > 260 | 3.000 ± 0.000 |" in page
+    (segments, carried) = json.loads((tmp_path / "report.json").read_text())["published"]
+    assert segments["perplexity"] == {"lm_delta_net": "35.2", "lm_linear": "38.3"}
+    assert carried["order"]["same"] == [["lm_delta_net", "lm_linear"]]
 
 
 def test_perplexity_where_tokens_are_not_bytes(tmp_path: Path) -> None:
