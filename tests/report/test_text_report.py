@@ -93,7 +93,7 @@ def test_the_published_order(study: Path) -> None:
     ]
     *_, sentence = published_parts(found, TEXT)
     assert sentence.startswith(
-        "Of 10 pairs, 3 come out in the published order; 2 the other way round (σ-MoE – PKM; "
+        "Pairs in the published order: 3 of 10; 2 the other way round (σ-MoE – PKM; "
         "dense – PKM); 5 undecided (σ-MoE – Switch; "
     )
 

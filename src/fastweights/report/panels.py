@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = {1: 1, 2: 3, 3: 2}  # languages: columns, the legend's place counted; else 3
+_LEGEND_ENTRY = 0.25  # inches
 
 
 def language_panels(
@@ -25,7 +26,8 @@ def language_panels(
         return figure, {languages[0]: axes}
     columns = _COLUMNS.get(len(languages), 3)
     rows = -(-(len(languages) + 1) // columns)
-    figure = new_figure(3.5 * columns, 2.65 * rows + 0.2)
+    height = max(2.65, _LEGEND_ENTRY * len(models) + 0.2)
+    figure = new_figure(3.5 * columns, height * rows + 0.2)
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     panels = dict(zip(languages, grid, strict=False))
     for language, axes in panels.items():

@@ -50,6 +50,7 @@ _KNOWN |= {
     "lm_softmax": _KNOWN["transformer"],
     "lm_transformer_xl": _KNOWN["lstm"],
     "lm_linear": _KNOWN["linear_transformer"],
+    "lm_linear_dpfp": _KNOWN["e_lstm"],
     "lm_delta_net": _KNOWN["delta_net"],
     "lm_delta_net_dpfp": _KNOWN["delta_net_0_2"],
     "lm_recurrent_delta": _KNOWN["recurrent_delta_net"],

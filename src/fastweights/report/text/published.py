@@ -219,7 +219,7 @@ def carried_table(study: Study) -> str:
 
 def _sentence(order: Order) -> str:
     total = sum(map(len, order))
-    parts = [f"Of {total} pairs, {len(order.same)} come out in the published order"]
+    parts = [f"Pairs in the published order: {len(order.same)} of {total}"]
     if order.reversed:
         parts.append(f"{len(order.reversed)} the other way round ({_pairs(order.reversed)})")
     if order.undecided:
