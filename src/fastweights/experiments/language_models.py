@@ -121,7 +121,7 @@ def config(task: str, model: str, seed: int, overrides: Mapping[str, Any]) -> Ru
     """One run of the grid."""
     values = merge(DEFAULTS, {"task": TASKS[task], "model": MODELS[model], "seed": seed})
     if values["task"].get("carry_state"):
-        values["model"].pop("positions", None)
+        values = merge(values, {"model": {"positions": "none"}})
     return parse_config(merge(values, overrides)).resolved()
 
 

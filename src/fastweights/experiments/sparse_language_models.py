@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fastweights.experiments.experiment import Experiment, Quick
+from fastweights.experiments.wikitext103 import QUICK
 from fastweights.train.config import RunConfig, merge, parse_config
 
 
@@ -203,19 +204,6 @@ LARGE_TEXT_OPTIONS: dict[str, dict[str, float]] = {
     "wt_s_sigma_moe": {"balance_weight": 0.0, "expert_dropout": 0.0},
     "wt_b_sigma_moe": {"expert_dropout": 0.1},
 }
-
-QUICK: dict[str, Any] = {
-    "task": {"text": "python_stdlib", "held_out_tokens": 2**17},
-    "model": {"num_layers": 2, "dropout": 0.0, "embedding_dropout": 0.0},
-    "training": {
-        "lr": 1e-3,
-        "warmup_steps": 100,
-        "batch_size": 8,
-        "max_steps": 300,
-        "evaluate_every": 300,
-    },
-}
-"""What the short form changes."""
 
 
 def config(task: str, model: str, seed: int, overrides: Mapping[str, Any]) -> RunConfig:

@@ -183,7 +183,7 @@ QUICK: dict[str, Any] = {
         "evaluate_every": 300,
     },
 }
-"""What the short form changes."""
+"""What a short form changes, here and in study `sparse_language_models`."""
 
 
 def config(task: str, model: str, seed: int, overrides: Mapping[str, Any]) -> RunConfig:
