@@ -174,6 +174,18 @@ def test_float32_over_400_steps(values):
     assert max(relative_errors(with_gradients(clamped_delta_rule_cpu, inputs), want)) <= 1e-5
 
 
+def test_long_keys_lose_about_what_the_loop_loses():
+    """Norms of 10^7 before each division: their product over a few steps is beyond float32."""
+    q, k, v, beta, memory = make_inputs(T=400, H=1, K=64, V=20)
+    inputs = [x.float() for x in (q, 1000 * k, v, beta, memory)]
+    want = with_gradients(clamped_delta_rule_recurrent, [x.double() for x in inputs])
+    kernel, loop = (
+        relative_errors(with_gradients(form, inputs), want)
+        for form in (clamped_delta_rule_cpu, clamped_delta_rule_recurrent)
+    )
+    assert all(x <= 10 * y for x, y in zip(kernel, loop, strict=True))
+
+
 @pytest.mark.parametrize("form", [stream, stream_torch])
 def test_a_stream_of_steps_equals_the_recurrent_form(form):
     inputs = make_inputs(T=7)
@@ -335,7 +347,7 @@ def test_autocast_does_not_lower_the_precision(form):
 
 
 @pytest.mark.parametrize("T", [1, 7, 100, 101, 400])
-def test_the_backward_pass_keeps_about_root_t_memories(T):
+def test_the_backward_pass_keeps_about_half_root_t_memories(T):
     K, V, lanes = 3, 4, 4
     inputs = [x.requires_grad_() for x in make_inputs(B=1, T=T, H=1, K=K, V=V)]
     given = {x.untyped_storage().data_ptr() for x in inputs}
@@ -349,8 +361,8 @@ def test_the_backward_pass_keeps_about_root_t_memories(T):
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
         clamped_delta_rule_cpu(*inputs)
-    memories = (sum(saved.values()) - T * (lanes + 1)) / (K * lanes)
-    assert memories == int(memories) and memories <= math.ceil(math.sqrt(T)) + 1
+    memories = (sum(saved.values()) - T * (2 * lanes + 1)) / (K * lanes)
+    assert memories == int(memories) and memories <= math.ceil(math.sqrt(T) / 2) + 2
 
 
 @pytest.mark.parametrize(

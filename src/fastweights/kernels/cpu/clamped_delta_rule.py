@@ -1,14 +1,25 @@
-"""The delta rule with a bounded memory, a loop over steps that passes once over the memory.
+"""The delta rule with a bounded memory, four steps at each pass over the memory.
 
 Schlag, Munkhdalai, Schmidhuber (2021); see `fastweights.ops.clamped_delta_rule`. The norm couples
-all columns, so a head is one item. A pass writes, reads, predicts for the next step and adds up
-the squares; the division by the norm, known only then, is left to the next pass.
+all columns, so a head is one item. Between two passes the memory is kept as
+
+    S_t = F S_0 + sum_i k_i w_i^T,
+
+S_0 before the four steps, F the divisions since, w_i the writes of the steps up to t, divided
+with the memory. What a step finds, k_t S_{t-1}, takes k_t S_0, made for the four at once, and the
+products of the keys with each other; so does the square of the norm, |S_{t-1} + k u^T|^2 =
+|S_{t-1}|^2 + 2 (k S_{t-1}) . u + |k|^2 |u|^2. It only has to be exact where it is 1 or more: there
+the write has not taken away what came before.
 
 Taking back a division by n would multiply rounding errors by n. The backward pass therefore starts
-from memories kept every sqrt(T) steps and repeats the steps between them. It passes once a step
-over the memory before it, S_{t-1}, and its gradient: it ends what came from step t and begins with
-the read of step t - 1. Beyond its inputs it keeps V + 1 numbers a step and head (the errors
-v_t - k_t S_{t-1}, 1 / n) and sqrt(T) + 1 memories; where no gradient is asked for, nothing.
+from memories kept now and then and repeats the passes between them. Its gradient has the form
+
+    dS_t = A dS_4 + B S_t + sum_{j > t} k_j x_j^T + sum_{j >= t} q_j r_j^T
+
+within four steps (r_j: the gradients of the reads), with B and the x_j from the derivative of the
+divisions, (dS - (S . dS) S) / n. Nothing else is as large as the memory. Beyond its inputs it keeps
+2 V + 1 numbers a step and head (what was read, the errors v_t - k_t S_{t-1}, 1 / n) and
+sqrt(T) / 2 + 1 memories; where no gradient is asked for, nothing.
 """
 
 import functools
@@ -16,12 +27,21 @@ import math
 from typing import Any
 
 import torch
+from numba.extending import overload
 from torch import Tensor
 
+from fastweights.kernels.backend import REGISTER_BLOCK_BYTES
 from fastweights.kernels.cpu.columns import column_lanes, pad_columns
 from fastweights.kernels.cpu.groups import counted_steps
 from fastweights.kernels.cpu.kernel import Kernel
-from fastweights.kernels.cpu.vectors import load, muladd, store, total, zeros
+from fastweights.kernels.cpu.vectors import INLINED, load, muladd, store, total, zeros
+
+STEPS = 4
+"""Of a pass. The passes below are written for four."""
+FORWARD_ROWS, BACKWARD_ROWS = 7, 11
+"""What a kernel keeps of four steps besides memories."""
+BLOCK_BYTES = REGISTER_BLOCK_BYTES // 2
+"""Widest block of columns: four of them, and what they take, stay in the registers."""
 
 
 def clamped_delta_rule(
@@ -30,7 +50,7 @@ def clamped_delta_rule(
     """q, k [B, T, H, K], v [B, T, H, V], beta [B, T, H], memory [B, H, K, V], of one dtype,
     float32 or float64, and 0 where mask [B, T] is False -> y [B, T, H, V] and the last memory."""
     V = v.shape[-1]
-    lanes = column_lanes(V, v.dtype)
+    lanes = column_lanes(min(V, BLOCK_BYTES // v.dtype.itemsize), v.dtype)
     v, memory = pad_columns(v, lanes), pad_columns(memory, lanes)
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, beta, memory))
     y, memory, *_ = _forward(q, k, v, beta, memory, mask, lanes, keep)
@@ -49,15 +69,15 @@ def _forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """keep: also give the errors, 1 / norm (0 where nothing was divided) and the memories before
-    every `_steps_between(T)`-th step, for the backward pass."""
+    every `_passes_between(T)`-th pass, for the backward pass."""
     y, last, error, scale, memories = _forward_shapes(q, k, v, beta, memory, mask, lanes, keep)
     B, _, H, V = v.shape
     K = q.shape[-1]
     _forward_kernel(K, lanes, v.dtype, keep).run(
         B * H,
-        5 * K * v.numel(),
+        3 * K * v.numel(),
         [q, k, v, beta, memory, counted_steps(mask, v), y, last, error, scale, memories],
-        scratch=(K + 1, V),
+        scratch=(FORWARD_ROWS * STEPS + K, _scratch_width(K, V, lanes)),
     )
     return y, last, error, scale, memories
 
@@ -76,15 +96,22 @@ def _forward_shapes(
     B, T, H, V = v.shape
     error = v.new_empty(v.shape if keep else (0, 0, 0, 0))
     scale = v.new_empty((B, T, H) if keep else (0, 0, 0))
-    kept = -(-T // _steps_between(T))
+    kept = -(-T // (STEPS * _passes_between(T)))
     memories = v.new_empty((B, H, kept, k.shape[-1], V) if keep else (0, 0, 0, 0, 0))
     return v.new_empty(v.shape), memory.new_empty(memory.shape), error, scale, memories
 
 
-def _steps_between(T: int) -> int:
-    """ceil(T / n) for n memories kept, n about sqrt(T): what the kernels find from T and n."""
-    kept = -(-T // math.ceil(math.sqrt(T)))
-    return -(-T // kept)
+def _passes_between(T: int) -> int:
+    """ceil(P / n) of P passes for n memories kept, n about sqrt(P): what the kernels find from T
+    and n."""
+    P = -(-T // STEPS)
+    kept = -(-P // math.ceil(math.sqrt(P)))
+    return -(-P // kept)
+
+
+def _scratch_width(K: int, V: int, lanes: int) -> int:
+    """A row holds V columns, or a key and zeros after it, or the products of four steps."""
+    return max(V, -(-K // lanes) * lanes)
 
 
 @torch.library.custom_op(
@@ -93,48 +120,54 @@ def _steps_between(T: int) -> int:
 def _backward(
     q: Tensor,
     k: Tensor,
+    v: Tensor,
     beta: Tensor,
+    y: Tensor,
     last: Tensor,
     error: Tensor,
     scale: Tensor,
     memories: Tensor,
-    dy: Tensor,
+    dy: Tensor | None,
     d_last: Tensor,
     lanes: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    B, T, H, V = error.shape
+    """dy None: nothing came from what was read."""
+    B, T, H, V = v.shape
     K = q.shape[-1]
-    gradients = _backward_shapes(q, k, beta, last, error)
-    _backward_kernel(K, lanes, q.dtype).run(
+    reads = dy is not None
+    dq, dk, dv, d_beta, d_initial = _backward_shapes(q, k, v, beta, y, last)
+    _backward_kernel(K, lanes, q.dtype, reads).run(
         B * H,
-        14 * K * error.numel(),
+        (9 if reads else 6) * K * v.numel(),
         [
-            q, k, beta, last, error, scale, memories,
-            pad_columns(dy, lanes), pad_columns(d_last, lanes), *gradients,
+            q, k, v, beta, y, last, error, scale, memories,
+            y if dy is None else pad_columns(dy, lanes), pad_columns(d_last, lanes),
+            dq, dk, dv, d_beta, d_initial,
         ],
-        scratch=((_steps_between(T) + 1) * K + 2, V),
+        scratch=(
+            BACKWARD_ROWS * STEPS + (_passes_between(T) + 1) * K,
+            _scratch_width(K, V, lanes),
+        ),
     )  # fmt: skip
-    return gradients
+    return dq, dk, dv, d_beta, d_initial
 
 
 @_backward.register_fake
 def _backward_shapes(
-    q: Tensor, k: Tensor, beta: Tensor, last: Tensor, error: Tensor, *_: Any
+    q: Tensor, k: Tensor, v: Tensor, beta: Tensor, y: Tensor, last: Tensor, *_: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    inputs = q, k, error, beta, last
-    return tuple(x.new_empty(x.shape) for x in inputs)  # type: ignore[return-value]
+    return tuple(x.new_empty(x.shape) for x in (q, k, v, beta, last))  # type: ignore[return-value]
 
 
 def _save(ctx: Any, inputs: Any, output: Any) -> None:
-    q, k, _, beta, _, _, ctx.lanes, _ = inputs
-    ctx.save_for_backward(q, k, beta, *output[1:])
+    q, k, v, beta, _, _, ctx.lanes, _ = inputs
+    ctx.save_for_backward(q, k, v, beta, *output)
     ctx.set_materialize_grads(False)  # no zeros for what is kept
 
 
 def _differentiate(ctx: Any, dy: Tensor | None, d_last: Tensor | None, *_: None) -> tuple[Any, ...]:
     saved = ctx.saved_tensors  # once, as activation checkpointing wants it
-    *_, last, error, _, _ = saved
-    dy = torch.zeros_like(error) if dy is None else dy
+    *_, last, _, _, _ = saved
     d_last = torch.zeros_like(last) if d_last is None else d_last
     return *_backward(*saved, dy, d_last, ctx.lanes), None, None, None
 
@@ -152,134 +185,223 @@ def _forward_kernel(K: int, W: int, dtype: torch.dtype, keep: bool) -> Kernel:
         scratch: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
         _, T, H, V = v.shape
-        between = -(-T // memories.shape[2]) if keep else 0
+        passes = -(-T // STEPS)
+        between = -(-passes // memories.shape[2]) if keep else 0
         one = beta.dtype.type(1)
+        rows = scratch[: FORWARD_ROWS * STEPS].reshape(FORWARD_ROWS, STEPS, scratch.shape[1])
+        ks, qs, kk, qk = rows[0], rows[1], rows[2], rows[3]
+        found, read, w = rows[4, :, :V], rows[5, :, :V], rows[6, :, :V]
+        S = scratch[FORWARD_ROWS * STEPS :, :V]
         for item in range(start, stop):
             b, h = divmod(item, H)
-            factor = one  # S_{t-1} = factor * the rows below K, k_t S_{t-1} = factor * row K
-            for c in range(0, V, W):
-                prediction = zeros(v, W)
-                for a in range(K):
-                    s = load(initial, (b, h, a, c), W)
-                    store(scratch, (a, c), s)
-                    prediction = muladd(k[b, 0, h, a], s, prediction)
-                store(scratch, (K, c), prediction)
-            for t in range(T):
-                if keep and t % between == 0:
-                    for a in range(K):
-                        for c in range(0, V, W):
-                            s = load(scratch, (a, c), W) * factor
-                            store(memories, (b, h, t // between, a, c), s)
-                following = min(t + 1, T - 1)
-                squares = zeros(v, W)
-                for c in range(0, V, W):
-                    e = load(v, (b, t, h, c), W) - load(scratch, (K, c), W) * factor
-                    if keep:
-                        store(error, (b, t, h, c), e)
-                    u = e * beta[b, t, h]
-                    read = zeros(v, W)
-                    prediction = zeros(v, W)
-                    for a in range(K):
-                        s = muladd(k[b, t, h, a], u, load(scratch, (a, c), W) * factor)
-                        store(scratch, (a, c), s)
-                        read = muladd(q[b, t, h, a], s, read)
-                        prediction = muladd(k[b, following, h, a], s, prediction)
-                        squares = muladd(s, s, squares)
-                    store(y, (b, t, h, c), read)
-                    store(scratch, (K, c), prediction)
-                norm = math.sqrt(total(squares))
-                divided = counted[b, h, t] != 0 and not norm < 1  # NaN divides
-                factor = one / norm if divided else one
-                if keep:
-                    scale[b, t, h] = factor if divided else 0
-                for c in range(0, V, W):
-                    store(y, (b, t, h, c), load(y, (b, t, h, c), W) * factor)
             for a in range(K):
                 for c in range(0, V, W):
-                    store(last, (b, h, a, c), load(scratch, (a, c), W) * factor)
+                    store(S, (a, c), load(initial, (b, h, a, c), W))
+            for number in range(passes):
+                first = number * STEPS
+                count = min(STEPS, T - first)
+                if keep and number % between == 0:
+                    for a in range(K):
+                        for c in range(0, V, W):
+                            store(memories, (b, h, number // between, a, c), load(S, (a, c), W))
+                gather(k, (b, first, h), K, W, ks)
+                gather(q, (b, first, h), K, W, qs)
+                products(ks, ks, K, W, kk)
+                products(qs, ks, K, W, qk)
+                times_memory(ks, S, K, W, found)
+                times_memory(qs, S, K, W, read)
+                square = squared_norm(S, K, W)
+                F = one
+                for i in range(count):
+                    t = first + i
+                    along = zeros(v, W)
+                    squares = zeros(v, W)
+                    for c in range(0, V, W):
+                        p = load(found, (i, c), W) * F  # k_t S_{t-1}
+                        for j in range(i):
+                            p = muladd(kk[i, j], load(w, (j, c), W), p)
+                        e = load(v, (b, t, h, c), W) - p
+                        if keep:
+                            store(error, (b, t, h, c), e)
+                        u = e * beta[b, t, h]
+                        store(w, (i, c), u)
+                        along = muladd(p, u, along)
+                        squares = muladd(u, u, squares)
+                    step = total(along)
+                    square += step + step + kk[i, i] * total(squares)
+                    divided = counted[b, h, t] != 0 and not square < 1  # NaN divides
+                    factor = one / math.sqrt(square) if divided else one
+                    if divided:
+                        F *= factor
+                        square = one
+                        for j in range(i + 1):
+                            for c in range(0, V, W):
+                                store(w, (j, c), load(w, (j, c), W) * factor)
+                    if keep:
+                        scale[b, t, h] = factor if divided else 0
+                    for c in range(0, V, W):
+                        r = load(read, (i, c), W) * F
+                        for j in range(i + 1):
+                            r = muladd(qk[i, j], load(w, (j, c), W), r)
+                        store(y, (b, t, h, c), r)
+                for i in range(count, STEPS):
+                    for c in range(0, V, W):
+                        store(w, (i, c), zeros(v, W))
+                write(S, F, ks, w, K, W, S)
+            for a in range(K):
+                for c in range(0, V, W):
+                    store(last, (b, h, a, c), load(S, (a, c), W))
 
     return Kernel(loop, f"clamped_delta_rule ({_sizes(K, W, dtype)})")
 
 
 @functools.cache
-def _backward_kernel(K: int, W: int, dtype: torch.dtype) -> Kernel:
+def _backward_kernel(K: int, W: int, dtype: torch.dtype, reads: bool) -> Kernel:
     """For keys of K numbers and blocks of W columns. An item is one memory."""
 
     def loop(
-        q: Any, k: Any, beta: Any, last: Any, error: Any, scale: Any, memories: Any,
-        dy: Any, d_last: Any, dq: Any, dk: Any, dv: Any, d_beta: Any, d_initial: Any,
+        q: Any, k: Any, v: Any, beta: Any, y: Any, last: Any, error: Any, scale: Any,
+        memories: Any, dy: Any, d_last: Any, dq: Any, dk: Any, dv: Any, d_beta: Any, d_initial: Any,
         scratch: Any, start: int, stop: int,
     ) -> None:  # fmt: skip
-        _, T, H, V = error.shape
-        between = -(-T // memories.shape[2])
+        _, T, H, V = v.shape
+        passes = -(-T // STEPS)
+        between = -(-passes // memories.shape[2])
         one = beta.dtype.type(1)
-        # Of step t, from its read on: k_t S_t, k_t dS_t; dS; the memories before each step.
-        products, dS, S = scratch[:2], scratch[2 : K + 2], scratch[K + 2 :]
+        rows = scratch[: BACKWARD_ROWS * STEPS].reshape(BACKWARD_ROWS, STEPS, scratch.shape[1])
+        ks, qs, kk, kq, xu, ru = rows[0], rows[1], rows[2], rows[3], rows[4], rows[5]
+        found, u, w = rows[6, :, :V], rows[7, :, :V], rows[8, :, :V]
+        x, r = rows[9, :, :V], rows[10, :, :V]
+        memory = scratch[BACKWARD_ROWS * STEPS :, :V]
+        dS, S = memory[:K], memory[K:]  # S before each pass between two memories kept
         for item in range(start, stop):
             b, h = divmod(item, H)
-            along = zeros(error, W)  # S_t . dS_t
-            for c in range(0, V, W):
-                dr = load(dy, (b, T - 1, h, c), W)
-                kS = zeros(error, W)
-                kdS = zeros(error, W)
-                for a in range(K):
-                    s = load(last, (b, h, a, c), W)
-                    g = muladd(q[b, T - 1, h, a], dr, load(d_last, (b, h, a, c), W))
+            along = zeros(v, W)
+            for a in range(K):
+                for c in range(0, V, W):
+                    g = load(d_last, (b, h, a, c), W)
                     store(dS, (a, c), g)
-                    part = total(s * dr)
-                    dq[b, T - 1, h, a] = part if c == 0 else dq[b, T - 1, h, a] + part
-                    kS = muladd(k[b, T - 1, h, a], s, kS)
-                    kdS = muladd(k[b, T - 1, h, a], g, kdS)
-                    along = muladd(s, g, along)
-                store(products, (0, c), kS)
-                store(products, (1, c), kdS)
-            for t in range(T - 1, -1, -1):
-                chunk, row = t // between, t % between * K
-                if t == T - 1 or row == (between - 1) * K:  # another chunk: its memories
+                    along = muladd(load(last, (b, h, a, c), W), g, along)
+            inner = total(along)  # S_t . dS_t
+            for number in range(passes - 1, -1, -1):
+                first = number * STEPS
+                count = min(STEPS, T - first)
+                segment, row = number // between, number % between * K
+                if number == passes - 1 or row == (between - 1) * K:
                     for a in range(K):
                         for c in range(0, V, W):
-                            s = load(memories, (b, h, chunk, a, c), W)
-                            store(S, (a, c), s)
-                            for i in range(chunk * between, t):
-                                strength = k[b, i, h, a] * beta[b, i, h]
-                                s = muladd(strength, load(error, (b, i, h, c), W), s)
-                                if scale[b, i, h] != 0:
-                                    s = s * scale[b, i, h]
-                                store(S, ((i + 1 - chunk * between) * K + a, c), s)
-                divided = scale[b, t, h] != 0
-                factor = scale[b, t, h] if divided else one
-                lost = total(along) if divided else one - one  # the part that no norm lets through
-                d_strength = one - one
-                along = zeros(error, W)
-                for c in range(0, V, W):
-                    e = load(error, (b, t, h, c), W)
-                    u = e * beta[b, t, h]
-                    du = muladd(-lost, load(products, (0, c), W), load(products, (1, c), W))
-                    du = du * factor
-                    de = du * beta[b, t, h]
-                    d_strength += total(du * e)
-                    store(dv, (b, t, h, c), de)
-                    dr = load(dy, (b, max(t - 1, 0), h, c), W)
-                    kS = zeros(error, W)
-                    kdS = zeros(error, W)
-                    for a in range(K):
-                        s = load(S, (row + a, c), W)
-                        after = muladd(k[b, t, h, a], u, s) * factor
-                        g = muladd(-lost, after, load(dS, (a, c), W)) * factor
-                        part = total(g * u - s * de)
-                        dk[b, t, h, a] = part if c == 0 else dk[b, t, h, a] + part
-                        g = muladd(-k[b, t, h, a], de, g)
-                        if t > 0:
-                            g = muladd(q[b, t - 1, h, a], dr, g)
-                            part = total(s * dr)
-                            dq[b, t - 1, h, a] = part if c == 0 else dq[b, t - 1, h, a] + part
-                            kS = muladd(k[b, t - 1, h, a], s, kS)
-                            kdS = muladd(k[b, t - 1, h, a], g, kdS)
-                            along = muladd(s, g, along)
+                            store(S, (a, c), load(memories, (b, h, segment, a, c), W))
+                    for i in range(segment * between, number):
+                        at = (i - segment * between) * K
+                        F = writes(error, beta, scale, (b, i * STEPS, h), W, u, w)
+                        gather(k, (b, i * STEPS, h), K, W, ks)
+                        write(S[at : at + K], F, ks, w, K, W, S[at + K : at + 2 * K])
+                before = S[row : row + K]
+                writes(error, beta, scale, (b, first, h), W, u, w)
+                gather(k, (b, first, h), K, W, ks)
+                products(ks, ks, K, W, kk)
+                times_memory(ks, dS, K, W, found)
+                if reads:
+                    gather(q, (b, first, h), K, W, qs)
+                    products(ks, qs, K, W, kq)
+                for i in range(STEPS):
+                    for c in range(0, V, W):
+                        store(x, (i, c), zeros(v, W))
+                        store(r, (i, c), zeros(v, W))
+                    for j in range(STEPS):
+                        xu[i, j] = 0
+                        ru[i, j] = 0
+                A = one
+                B = one - one
+                for i in range(count - 1, -1, -1):
+                    t = first + i
+                    if reads:
+                        along = zeros(v, W)
+                        for c in range(0, V, W):
+                            d_read = load(dy, (b, t, h, c), W)
+                            store(r, (i, c), d_read)
+                            along = muladd(load(y, (b, t, h, c), W), d_read, along)
+                        inner += total(along)
+                    divided = scale[b, t, h] != 0
+                    factor = scale[b, t, h] if divided else one
+                    lost = inner if divided else one - one  # the part that no norm lets through
+                    d_strength = zeros(v, W)
+                    gone = zeros(v, W)
+                    squares = zeros(v, W)
+                    for c in range(0, V, W):
+                        e = load(error, (b, t, h, c), W)
+                        p = load(v, (b, t, h, c), W) - e
+                        written = load(u, (i, c), W)
+                        kS = muladd(kk[i, i], written, p) * factor
+                        g = muladd(B - lost, kS, load(found, (i, c), W) * A)
+                        for j in range(i + 1, count):
+                            g = muladd(kk[i, j], load(x, (j, c), W), g)
+                        if reads:
+                            for j in range(i, count):
+                                g = muladd(kq[i, j], load(r, (j, c), W), g)
+                        du = g * factor
+                        de = du * beta[b, t, h]
+                        store(dv, (b, t, h, c), de)
+                        d_strength = muladd(du, e, d_strength)
+                        gone = muladd(written, du, muladd(p, de, gone))
+                        squares = muladd(written, written, squares)
+                    d_beta[b, t, h] = total(d_strength)
+                    inner = inner - lost - total(gone)
+                    A *= factor
+                    B = (B - lost) * factor * factor
+                    for j in range(i + 1, count):
+                        xu[i, j] = xu[j, i] = scaled_product(x, j, factor, u, i, W)
+                    if reads:
+                        for j in range(i, count):
+                            ru[i, j] = scaled_product(r, j, factor, u, i, W)
+                    xu[i, i] = B * total(squares)
+                    for c in range(0, V, W):
+                        de = load(dv, (b, t, h, c), W)
+                        store(x, (i, c), load(u, (i, c), W) * B - de)
+                along = zeros(v, W)
+                for a in range(K):
+                    dk0 = dk1 = dk2 = dk3 = zeros(v, W)
+                    dq0 = dq1 = dq2 = dq3 = zeros(v, W)
+                    for c in range(0, V, W):
+                        s = load(before, (a, c), W)
+                        g = load(dS, (a, c), W)
+                        x0, x1 = load(x, (0, c), W), load(x, (1, c), W)
+                        x2, x3 = load(x, (2, c), W), load(x, (3, c), W)
+                        dk0 = muladd(s, x0, muladd(g, load(w, (0, c), W), dk0))
+                        dk1 = muladd(s, x1, muladd(g, load(w, (1, c), W), dk1))
+                        dk2 = muladd(s, x2, muladd(g, load(w, (2, c), W), dk2))
+                        dk3 = muladd(s, x3, muladd(g, load(w, (3, c), W), dk3))
+                        g = muladd(B, s, g * A)
+                        g = muladd(ks[0, a], x0, muladd(ks[1, a], x1, g))
+                        g = muladd(ks[2, a], x2, muladd(ks[3, a], x3, g))
+                        if reads:
+                            r0, r1 = load(r, (0, c), W), load(r, (1, c), W)
+                            r2, r3 = load(r, (2, c), W), load(r, (3, c), W)
+                            dq0, dq1 = muladd(s, r0, dq0), muladd(s, r1, dq1)
+                            dq2, dq3 = muladd(s, r2, dq2), muladd(s, r3, dq3)
+                            g = muladd(qs[0, a], r0, muladd(qs[1, a], r1, g))
+                            g = muladd(qs[2, a], r2, muladd(qs[3, a], r3, g))
                         store(dS, (a, c), g)
-                    store(products, (0, c), kS)
-                    store(products, (1, c), kdS)
-                d_beta[b, t, h] = d_strength
+                        along = muladd(s, g, along)
+                    put(dk, (b, first, h, a), count, dk0, dk1, dk2, dk3)
+                    if reads:
+                        put(dq, (b, first, h, a), count, dq0, dq1, dq2, dq3)
+                inner = total(along)
+                for i in range(count):
+                    for a in range(K):
+                        d_key = dk[b, first + i, h, a]
+                        for j in range(count):
+                            d_key += xu[i, j] * ks[j, a]
+                            if reads:
+                                d_key += ru[i, j] * qs[j, a]
+                        dk[b, first + i, h, a] = d_key
+                        if reads:
+                            d_query = dq[b, first + i, h, a]
+                            for j in range(i + 1):
+                                d_query += ru[j, i] * ks[j, a]
+                            dq[b, first + i, h, a] = d_query
+                        else:
+                            dq[b, first + i, h, a] = 0
             for a in range(K):
                 for c in range(0, V, W):
                     store(d_initial, (b, h, a, c), load(dS, (a, c), W))
@@ -289,3 +411,170 @@ def _backward_kernel(K: int, W: int, dtype: torch.dtype) -> Kernel:
 
 def _sizes(K: int, W: int, dtype: torch.dtype) -> str:
     return f"key_dim {K}, {W} columns, {dtype}"
+
+
+def gather(x: Any, at: Any, K: Any, W: Any, rows: Any) -> Any:
+    """gather(x, (b, first, h), K, W, rows): x [B, T, H, K] of the four steps from `first` on, with
+    zeros after the last step and up to a multiple of W numbers."""
+
+
+def products(left: Any, right: Any, K: Any, W: Any, out: Any) -> Any:
+    """products(left, right, K, W, out): out[i, j] = left[i] . right[j], of what `gather` gave."""
+
+
+def times_memory(rows: Any, S: Any, K: Any, W: Any, out: Any) -> Any:
+    """times_memory(rows, S, K, W, out): out[i] = rows[i] S for four keys."""
+
+
+def squared_norm(S: Any, K: Any, W: Any) -> Any:
+    """squared_norm(S, K, W): the sum of the squares of the memory."""
+
+
+def write(S: Any, F: Any, ks: Any, w: Any, K: Any, W: Any, out: Any) -> Any:
+    """write(S, F, ks, w, K, W, out): out = F S + sum_i ks[i] w[i]^T."""
+
+
+def writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
+    """writes(error, beta, scale, (b, first, h), W, u, w): of four steps u = beta error and w, u
+    after all their divisions; 0 after the last step. Gives F, these divisions of the memory."""
+
+
+def scaled_product(x: Any, j: Any, factor: Any, u: Any, i: Any, W: Any) -> Any:
+    """scaled_product(x, j, factor, u, i, W): x[j] . u[i], after x[j] *= factor."""
+
+
+def put(out: Any, at: Any, count: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> Any:
+    """put(out, (b, first, h, a), count, x0, x1, x2, x3): the totals of the first `count` vectors,
+    one a step."""
+
+
+@overload(gather, prefer_literal=True, jit_options=INLINED)
+def _gather(x: Any, at: Any, K: Any, W: Any, rows: Any) -> Any:
+    def code(x: Any, at: Any, K: Any, W: Any, rows: Any) -> Any:
+        b, first, h = at
+        for i in range(STEPS):
+            counted = first + i < x.shape[1]
+            for a in range(-(-K // W) * W):
+                rows[i, a] = x[b, first + i, h, a] if counted and a < K else 0
+
+    return code
+
+
+@overload(products, prefer_literal=True, jit_options=INLINED)
+def _products(left: Any, right: Any, K: Any, W: Any, out: Any) -> Any:
+    lanes = W.literal_value
+
+    def code(left: Any, right: Any, K: Any, W: Any, out: Any) -> Any:
+        for i in range(STEPS):
+            for j in range(STEPS):
+                product = zeros(left, lanes)
+                for a in range(0, K, W):
+                    x, y = load(left, (i, a), lanes), load(right, (j, a), lanes)
+                    product = muladd(x, y, product)
+                out[i, j] = total(product)
+
+    return code
+
+
+@overload(times_memory, prefer_literal=True, jit_options=INLINED)
+def _times_memory(rows: Any, S: Any, K: Any, W: Any, out: Any) -> Any:
+    lanes = W.literal_value
+
+    def code(rows: Any, S: Any, K: Any, W: Any, out: Any) -> Any:
+        for c in range(0, S.shape[1], W):
+            x0 = x1 = x2 = x3 = zeros(S, lanes)
+            for a in range(K):
+                s = load(S, (a, c), lanes)
+                x0, x1 = muladd(rows[0, a], s, x0), muladd(rows[1, a], s, x1)
+                x2, x3 = muladd(rows[2, a], s, x2), muladd(rows[3, a], s, x3)
+            store(out, (0, c), x0)
+            store(out, (1, c), x1)
+            store(out, (2, c), x2)
+            store(out, (3, c), x3)
+
+    return code
+
+
+@overload(squared_norm, prefer_literal=True, jit_options=INLINED)
+def _squared_norm(S: Any, K: Any, W: Any) -> Any:
+    lanes = W.literal_value
+
+    def code(S: Any, K: Any, W: Any) -> Any:
+        squares = zeros(S, lanes)
+        for a in range(K):
+            for c in range(0, S.shape[1], W):
+                s = load(S, (a, c), lanes)
+                squares = muladd(s, s, squares)
+        return total(squares)
+
+    return code
+
+
+@overload(write, prefer_literal=True, jit_options=INLINED)
+def _write(S: Any, F: Any, ks: Any, w: Any, K: Any, W: Any, out: Any) -> Any:
+    lanes = W.literal_value
+
+    def code(S: Any, F: Any, ks: Any, w: Any, K: Any, W: Any, out: Any) -> Any:
+        for a in range(K):
+            for c in range(0, S.shape[1], W):
+                s = load(S, (a, c), lanes) * F
+                s = muladd(ks[0, a], load(w, (0, c), lanes), s)
+                s = muladd(ks[1, a], load(w, (1, c), lanes), s)
+                s = muladd(ks[2, a], load(w, (2, c), lanes), s)
+                s = muladd(ks[3, a], load(w, (3, c), lanes), s)
+                store(out, (a, c), s)
+
+    return code
+
+
+@overload(writes, prefer_literal=True, jit_options=INLINED)
+def _writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
+    lanes = W.literal_value
+
+    def code(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
+        b, first, h = at
+        T = error.shape[1]
+        F = beta.dtype.type(1)
+        for i in range(STEPS - 1, -1, -1):
+            t = first + i
+            if t < T and scale[b, t, h] != 0:
+                F *= scale[b, t, h]
+            for c in range(0, error.shape[3], W):
+                written = zeros(error, lanes)
+                if t < T:
+                    written = load(error, (b, t, h, c), lanes) * beta[b, t, h]
+                store(u, (i, c), written)
+                store(w, (i, c), written * F)
+        return F
+
+    return code
+
+
+@overload(scaled_product, prefer_literal=True, jit_options=INLINED)
+def _scaled_product(x: Any, j: Any, factor: Any, u: Any, i: Any, W: Any) -> Any:
+    lanes = W.literal_value
+
+    def code(x: Any, j: Any, factor: Any, u: Any, i: Any, W: Any) -> Any:
+        product = zeros(x, lanes)
+        for c in range(0, x.shape[1], W):
+            scaled = load(x, (j, c), lanes) * factor
+            store(x, (j, c), scaled)
+            product = muladd(scaled, load(u, (i, c), lanes), product)
+        return total(product)
+
+    return code
+
+
+@overload(put, prefer_literal=True, jit_options=INLINED)
+def _put(out: Any, at: Any, count: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> Any:
+    def code(out: Any, at: Any, count: Any, x0: Any, x1: Any, x2: Any, x3: Any) -> Any:
+        b, first, h, a = at
+        out[b, first, h, a] = total(x0)
+        if count > 1:
+            out[b, first + 1, h, a] = total(x1)
+        if count > 2:
+            out[b, first + 2, h, a] = total(x2)
+        if count > 3:
+            out[b, first + 3, h, a] = total(x3)
+
+    return code
