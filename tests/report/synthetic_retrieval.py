@@ -17,6 +17,7 @@ def write_memory(
     *,
     seed: int = 1,
     steps: int = 200,
+    cpu_s: float | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Path:
     """A finished run; `loss` None: its last evaluation is not a number."""
@@ -29,6 +30,7 @@ def write_memory(
         "selected_step": steps,
         "steps": steps,
         "wall_s": 1.5,
+        "cpu_s": cpu_s,
         "num_parameters": 17472,
         "protocol": settings["protocol"],
         "selection": "last" if published else "validation",

@@ -404,6 +404,20 @@ def test_complete_study_of_both_settings(tmp_path: Path) -> None:
     assert "The points that do not agree" not in page
 
 
+def test_cpu_time_of_one_seed(tmp_path: Path) -> None:
+    """Two seeds count as their mean; what is not published, or not measured, is left out."""
+    write_memory(tmp_path, "unique_20", "softmax", 0.001, cpu_s=1800.0)
+    write_memory(tmp_path, "unique_20", "softmax", 0.001, seed=2, cpu_s=5400.0)
+    write_memory(tmp_path, "unique_20", "sum_dpfp_1", 0.001, seed=2, cpu_s=1800.0)
+    write_memory(tmp_path, "unique_20", "sum_dpfp_1", 0.001)
+    write_memory(tmp_path, "unique_20", "sum_dpfp_2", 0.001)
+    write_memory(tmp_path, "unique_20", "sum_favor_64", 0.1, cpu_s=3600.0)
+    write_memory(tmp_path, "unique_20", "sum_favor_128_scaled", 0.1, cpu_s=3600.0)
+    page, data = report_of(tmp_path)
+    assert "1.5 h for 2 points without FAVOR+ and tanh, 2.5 h for all 3 that are published" in page
+    assert [point["cpu_s"] for point in data["points"][:3]] == [3600.0, 1800.0, None]
+
+
 def test_strict_runs_say_so(tmp_path: Path) -> None:
     write_memory(tmp_path, "unique_20", "softmax", 0.001, overrides={"protocol": "strict"})
     page, data = report_of(tmp_path)

@@ -90,6 +90,7 @@ def _point(point: Point) -> dict[str, Any]:
         "std": point.spread.std if point.spread else None,
         "losses": point.losses,
         "steps": [run.result.steps for run in point.done if run.result],
+        "cpu_s": point.cpu_s,
         "num_features": features,
         "floor": floor(features, point.num_keys) if features and point.setting == 1 else None,
         "published": _published(published) if published else None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from fastweights.report.environments import environment_line, environments
 from fastweights.report.names import escape_markdown
 from fastweights.report.page import whole
+from fastweights.report.retrieval.agreement import Comparison, comparisons
 from fastweights.report.retrieval.floor import MOST_ASKED
 from fastweights.report.retrieval.memory import memory_name
 from fastweights.report.retrieval.step_figure import curve_size
@@ -87,16 +88,24 @@ def _how(study: RetrievalStudy) -> str:
         number = f" ({machine['num_runs']} runs)" if len(machines) > 1 else ""
         lines.append(f"- Machine{number}: {escape_markdown(environment_line(machine))}.")
     done = sum(run.status == "done" for run in study.runs)
-    lines.append(f"- Runs: {done} of {len(study.runs)} have a result.{_cpu_time(study)}")
-    return "\n".join(lines)
+    lines.append(f"- Runs: {done} of {len(study.runs)} have a result.")
+    return "\n".join([*lines, *_cpu_time(study)])
 
 
-def _cpu_time(study: RetrievalStudy) -> str:
-    """What the finished runs that know it took."""
-    times = [run.result.cpu_s for run in study.runs if run.result and run.result.cpu_s is not None]
-    if not times:
-        return ""
-    return f" The {len(times)} that measured it took {math.fsum(times) / 3600:.1f} h of CPU time."
+def _cpu_time(study: RetrievalStudy) -> list[str]:
+    """What one seed took, of the points that have a published loss and runs that measured it."""
+    known = [each for each in comparisons(study) if each.point.cpu_s is not None]
+    if not known:
+        return []
+    counted = [each for each in known if each.published.counts]
+    return [
+        f"- CPU time of one seed, where runs measured it: {_hours(counted)} for {len(counted)} "
+        f"points without FAVOR+ and tanh, {_hours(known)} for all {len(known)} that are published."
+    ]
+
+
+def _hours(compared: Sequence[Comparison]) -> str:
+    return f"{math.fsum(each.point.cpu_s or 0 for each in compared) / 3600:.1f} h"
 
 
 def _setting(study: RetrievalStudy, setting: int, figures: Sequence[str]) -> list[str]:

@@ -54,6 +54,13 @@ class Point:
         return math.nan if self.diverged else None
 
     @property
+    def cpu_s(self) -> float | None:
+        """CPU time of one run: the mean over those that measured it, None where none did."""
+        times = [run.result.cpu_s for run in self.runs if run.result]
+        known = [time for time in times if time is not None]
+        return math.fsum(known) / len(known) if known else None
+
+    @property
     def published(self) -> PublishedLoss | None:
         """The published loss of the same memory; a run without a configuration has the one that its
         folder names."""
