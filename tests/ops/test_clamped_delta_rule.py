@@ -186,6 +186,35 @@ def test_long_keys_lose_about_what_the_loop_loses():
     assert all(x <= 10 * y for x, y in zip(kernel, loop, strict=True))
 
 
+@pytest.mark.parametrize("scale", [1.5e3, 3e3, 1e5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_write_may_take_a_long_memory_away(dtype, scale):
+    """Of norm `scale` along one key; in its place comes a value of norm 2, of norm 0.2, or one
+    behind steps that do not count."""
+    k = torch.nn.functional.normalize(torch.arange(1.0, 6.0, dtype=dtype), dim=0)
+    k = k.expand(3, 3, 1, 5).clone()
+    direction = torch.nn.functional.normalize(torch.arange(3.0, -2.0, -1.0, dtype=dtype), dim=0)
+    memory = (scale * k[0, 0, 0][:, None] * direction).expand(3, 1, 5, 5).clone()
+    v = direction.expand(3, 3, 1, 5) * torch.tensor([2.0, 0.2, 2.0], dtype=dtype).view(3, 1, 1, 1)
+    beta = torch.ones(3, 3, 1, dtype=dtype)
+    mask = torch.ones(3, 3, dtype=torch.bool)
+    mask[2, :2] = False
+    y, last = clamped_delta_rule_cpu(k, k, v, beta, memory, mask=mask)
+    want = clamped_delta_rule_recurrent(k, k, v, beta, memory, mask=mask)
+    tolerance = 4 * scale * torch.finfo(dtype).eps
+    torch.testing.assert_close((y, last), want, atol=tolerance, rtol=0)
+    assert norms(last).max() <= 1 + 10 * torch.finfo(dtype).eps
+
+
+def test_a_masked_step_leaves_infinity_where_it_is():
+    q, k, v, beta, memory = make_inputs(T=5)
+    memory[0, 0, 0, 0] = torch.inf
+    y, last = clamped_delta_rule_cpu(
+        q, k, v, beta, memory, mask=torch.zeros(2, 5, dtype=torch.bool)
+    )
+    assert torch.equal(last, memory) and not y.any()
+
+
 @pytest.mark.parametrize("form", [stream, stream_torch])
 def test_a_stream_of_steps_equals_the_recurrent_form(form):
     inputs = make_inputs(T=7)

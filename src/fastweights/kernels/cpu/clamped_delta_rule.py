@@ -8,8 +8,10 @@ all columns, so a head is one item. Between two passes the memory is kept as
 S_0 before the four steps, F the divisions since, w_i the writes of the steps up to t, divided
 with the memory. What a step finds, k_t S_{t-1}, takes k_t S_0, made for the four at once, and the
 products of the keys with each other; so does the square of the norm, |S_{t-1} + k u^T|^2 =
-|S_{t-1}|^2 + 2 (k S_{t-1}) . u + |k|^2 |u|^2. It only has to be exact where it is 1 or more: there
-the write has not taken away what came before.
+|S_{t-1}|^2 + 2 (k S_{t-1}) . u + |k|^2 |u|^2. From a norm of about 1 on that is as exact as it has
+to be: what a write takes away leaves a norm below 1, which is not looked at. A longer initial
+memory is written at every step, until one divides it. Norms whose square is beyond the dtype count
+as infinite: the memory is 0 after them, and its gradients are not finite.
 
 Taking back a division by n would multiply rounding errors by n. The backward pass therefore starts
 from memories kept now and then and repeats the passes between them. Its gradient has the form
@@ -40,6 +42,9 @@ STEPS = 4
 """Of a pass. The passes below are written for four."""
 FORWARD_ROWS, BACKWARD_ROWS = 7, 11
 """What a kernel keeps of four steps besides memories."""
+LONG_SQUARE = 2
+"""From here on the norm of a memory is not taken from that of the one before."""
+NOT_DIVIDED = -1
 BLOCK_BYTES = REGISTER_BLOCK_BYTES // 2
 """Widest block of columns: four of them, and what they take, stay in the registers."""
 
@@ -68,7 +73,7 @@ def _forward(
     lanes: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """keep: also give the errors, 1 / norm (0 where nothing was divided) and the memories before
+    """keep: also give the errors, 1 / norm (-1 where nothing was divided) and the memories before
     every `_passes_between(T)`-th pass, for the backward pass."""
     y, last, error, scale, memories = _forward_shapes(q, k, v, beta, memory, mask, lanes, keep)
     B, _, H, V = v.shape
@@ -212,8 +217,19 @@ def _forward_kernel(K: int, W: int, dtype: torch.dtype, keep: bool) -> Kernel:
                 times_memory(qs, S, K, W, read)
                 square = squared_norm(S, K, W)
                 F = one
+                for i in range(STEPS):
+                    for c in range(0, V, W):
+                        store(w, (i, c), zeros(v, W))
                 for i in range(count):
                     t = first + i
+                    if counted[b, h, t] == 0:
+                        for c in range(0, V, W):
+                            store(y, (b, t, h, c), zeros(v, W))
+                            if keep:
+                                store(error, (b, t, h, c), zeros(v, W))
+                        if keep:
+                            scale[b, t, h] = NOT_DIVIDED
+                        continue
                     along = zeros(v, W)
                     squares = zeros(v, W)
                     for c in range(0, V, W):
@@ -227,9 +243,19 @@ def _forward_kernel(K: int, W: int, dtype: torch.dtype, keep: bool) -> Kernel:
                         store(w, (i, c), u)
                         along = muladd(p, u, along)
                         squares = muladd(u, u, squares)
-                    step = total(along)
-                    square += step + step + kk[i, i] * total(squares)
-                    divided = counted[b, h, t] != 0 and not square < 1  # NaN divides
+                    if square < LONG_SQUARE:
+                        step = total(along)
+                        square += step + step + kk[i, i] * total(squares)
+                    else:
+                        write(S, F, ks, w, K, W, S)
+                        times_memory(ks, S, K, W, found)
+                        times_memory(qs, S, K, W, read)
+                        square = squared_norm(S, K, W)
+                        F = one
+                        for j in range(i + 1):
+                            for c in range(0, V, W):
+                                store(w, (j, c), zeros(v, W))
+                    divided = not square < 1  # NaN divides
                     factor = one / math.sqrt(square) if divided else one
                     if divided:
                         F *= factor
@@ -238,15 +264,12 @@ def _forward_kernel(K: int, W: int, dtype: torch.dtype, keep: bool) -> Kernel:
                             for c in range(0, V, W):
                                 store(w, (j, c), load(w, (j, c), W) * factor)
                     if keep:
-                        scale[b, t, h] = factor if divided else 0
+                        scale[b, t, h] = factor if divided else NOT_DIVIDED
                     for c in range(0, V, W):
                         r = load(read, (i, c), W) * F
                         for j in range(i + 1):
                             r = muladd(qk[i, j], load(w, (j, c), W), r)
                         store(y, (b, t, h, c), r)
-                for i in range(count, STEPS):
-                    for c in range(0, V, W):
-                        store(w, (i, c), zeros(v, W))
                 write(S, F, ks, w, K, W, S)
             for a in range(K):
                 for c in range(0, V, W):
@@ -322,7 +345,7 @@ def _backward_kernel(K: int, W: int, dtype: torch.dtype, reads: bool) -> Kernel:
                             store(r, (i, c), d_read)
                             along = muladd(load(y, (b, t, h, c), W), d_read, along)
                         inner += total(along)
-                    divided = scale[b, t, h] != 0
+                    divided = not scale[b, t, h] < 0
                     factor = scale[b, t, h] if divided else one
                     lost = inner if divided else one - one  # the part that no norm lets through
                     d_strength = zeros(v, W)
@@ -331,8 +354,8 @@ def _backward_kernel(K: int, W: int, dtype: torch.dtype, reads: bool) -> Kernel:
                     for c in range(0, V, W):
                         e = load(error, (b, t, h, c), W)
                         p = load(v, (b, t, h, c), W) - e
-                        written = load(u, (i, c), W)
-                        kS = muladd(kk[i, i], written, p) * factor
+                        u_t = load(u, (i, c), W)
+                        kS = muladd(kk[i, i], u_t, p) * factor
                         g = muladd(B - lost, kS, load(found, (i, c), W) * A)
                         for j in range(i + 1, count):
                             g = muladd(kk[i, j], load(x, (j, c), W), g)
@@ -343,8 +366,8 @@ def _backward_kernel(K: int, W: int, dtype: torch.dtype, reads: bool) -> Kernel:
                         de = du * beta[b, t, h]
                         store(dv, (b, t, h, c), de)
                         d_strength = muladd(du, e, d_strength)
-                        gone = muladd(written, du, muladd(p, de, gone))
-                        squares = muladd(written, written, squares)
+                        gone = muladd(u_t, du, muladd(p, de, gone))
+                        squares = muladd(u_t, u_t, squares)
                     d_beta[b, t, h] = total(d_strength)
                     inner = inner - lost - total(gone)
                     A *= factor
@@ -537,14 +560,14 @@ def _writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) 
         F = beta.dtype.type(1)
         for i in range(STEPS - 1, -1, -1):
             t = first + i
-            if t < T and scale[b, t, h] != 0:
+            if t < T and not scale[b, t, h] < 0:
                 F *= scale[b, t, h]
             for c in range(0, error.shape[3], W):
-                written = zeros(error, lanes)
+                u_t = zeros(error, lanes)
                 if t < T:
-                    written = load(error, (b, t, h, c), lanes) * beta[b, t, h]
-                store(u, (i, c), written)
-                store(w, (i, c), written * F)
+                    u_t = load(error, (b, t, h, c), lanes) * beta[b, t, h]
+                store(u, (i, c), u_t)
+                store(w, (i, c), u_t * F)
         return F
 
     return code
