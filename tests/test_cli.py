@@ -716,11 +716,17 @@ def test_recall_from_training_to_its_evaluation(call: Call, tmp_path: Path) -> N
     ]
     for command, message in (
         (["evaluate", run, "--length", "8"], f"--length: {run} is a recall run, without strings"),
-        (["evaluate", run, "--memory", "a.png"], f"--memory: {run} is a recall run"),
+        (
+            ["evaluate", run, "--memory", "a.png", "--string", "1 2"],
+            f"--string: {run} is a recall run, without strings",
+        ),
         (["predict", run, "01"], f"{run}: holds a recall run: it knows no strings"),
     ):
         refused = call(*command)
         assert refused.status == 2 and message in refused.err and refused.err.count("\n") == 1
+    picture = tmp_path / "memory.png"
+    assert call("evaluate", run, "--memory", picture).status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     page = call("report", run)
     assert page.status == 0, page.err
     assert (run / "recall_curves.png").exists() and "recall_16_random" in page.out
@@ -746,7 +752,12 @@ def test_text_from_training_to_its_report(call: Call, tmp_path: Path) -> None:
     assert shown.status == 0, shown.err
     bits = result["splits"]["test"]["bits_per_byte"]
     assert any(f"{bits:.4f}" in line for line in shown.out.splitlines() if "test" in line)
+    picture = tmp_path / "memory.png"
+    assert call("evaluate", run, "--memory", picture, "--string", "ab\n$c$").status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     for command, message in (
+        (["evaluate", run, "--memory", picture], "--memory needs the --string"),
+        (["evaluate", run, "--memory", picture, "--string", ""], "the text has no tokens"),
         (["evaluate", run, "--length", "8"], f"--length: {run} is a text run, without strings"),
         (["predict", run, "abcd"], f"{run}: holds a text run: it knows no strings"),
     ):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import cosine_similarity
 
-from fastweights.memory_map import map_of_model, map_of_pairs
+from fastweights.memory_map import map_of_model, maps_of_pairs
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.ops.delta_rule import delta_rule_step
@@ -38,9 +38,9 @@ def test_a_map_for_each_block_and_head(layer: str) -> None:
     assert [each.title for each in maps] == titles
     later = torch.ones(7, 7, dtype=torch.bool).triu()
     for each in maps:
-        assert each.similarity[later].isfinite().all()
-        assert each.similarity[~later].isnan().all()
-        assert each.similarity[later].abs().max() <= 1 + 1e-12
+        assert each.retrieved[later].isfinite().all()
+        assert each.retrieved[~later].isnan().all()
+        assert each.retrieved[later].abs().max() <= 1 + 1e-12
 
 
 def test_the_delta_rule_by_hand() -> None:
@@ -59,12 +59,12 @@ def test_the_delta_rule_by_hand() -> None:
         for i in range(t + 1):
             want[i, t] = cosine_similarity(k[0, i, 0] @ memory[0, 0], v[0, i, 0], dim=0)
     (got,) = map_of_model(make_model("delta_net", num_heads=1), tokens)
-    torch.testing.assert_close(got.similarity, want, equal_nan=True)
+    torch.testing.assert_close(got.retrieved, want, equal_nan=True)
 
 
 def test_softmax_attention_reads_the_only_pair_exactly() -> None:
     for each in map_of_model(make_model("softmax_attention"), inputs(T=1)):
-        torch.testing.assert_close(each.similarity, torch.ones(1, 1, dtype=torch.float64))
+        torch.testing.assert_close(each.retrieved, torch.ones(1, 1, dtype=torch.float64))
 
 
 def test_the_write_of_an_srwm_moves_the_read_towards_its_value() -> None:
@@ -95,13 +95,14 @@ def test_pairs_of_a_retrieval_model() -> None:
     config = parse_config({"task": {"kind": "retrieval", "num_keys": 6}})
     model = build_associative_memory(config).double()
     keys, values = torch.tensor([2, 0, 2]), torch.tensor([1, 4, 5])
-    got = map_of_pairs(model, keys, values, 6).similarity
+    cosine, part = (each.retrieved for each in maps_of_pairs(model, keys, values, 6))
     for t in range(3):
         read = model(keys[None, : t + 1], values[None, : t + 1], keys[None])[0]
         for i in range(t + 1):
-            want = read[i, values[i]] / read[i].norm()
-            torch.testing.assert_close(got[i, t], want)
-    assert got[1, 0].isnan() and got[2, :2].isnan().all()
+            torch.testing.assert_close(cosine[i, t], read[i, values[i]] / read[i].norm())
+            torch.testing.assert_close(part[i, t], read[i, values[i]])
+    for each in cosine, part:
+        assert each[1, 0].isnan() and each[2, :2].isnan().all()
 
 
 @torch.inference_mode()
@@ -127,7 +128,7 @@ def test_a_convolution_does_not_hide_the_memory(layer: str, generator: torch.Gen
         for t in range(i, 5):
             read = memory.read(key[:, None], states[t])[:, 0]
             want = cosine_similarity(read, value, dim=-1)[0]
-            got = torch.stack([one.similarity[i, t] for one in maps])
+            got = torch.stack([one.retrieved[i, t] for one in maps])
             torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from fastweights.layers.softmax_attention import SoftmaxAttention
 from fastweights.layers.transformer_xl import TransformerXL
-from fastweights.memory_map import MemoryMap, map_of_model, map_of_pairs
+from fastweights.memory_map import MemoryMap, map_of_model, maps_of_pairs
 from fastweights.models.menu import build_model
 from fastweights.models.sequence_model import SequenceModel
 from fastweights.tasks.formal.encode import Vocabulary
@@ -35,6 +35,7 @@ from fastweights.train.config import (
 from fastweights.train.data import load_run_task
 from fastweights.train.environment import find_device
 from fastweights.train.problems import load_problem
+from fastweights.train.recall import RecallProblem
 from fastweights.train.retrieval import RetrievalProblem
 from fastweights.train.task_file import check_files, own_automaton, read_task
 from fastweights.train.text import TextProblem
@@ -231,17 +232,45 @@ def memory_of_string(run: LoadedRun, string: Sequence[str]) -> list[MemoryMap]:
     """
     if not string:
         raise ValueError("the string is empty")
-    ids = torch.tensor(Vocabulary(run.symbols).encode(string), device=run.device)
+    return _memory_of_tokens(run, torch.tensor(Vocabulary(run.symbols).encode(string)))
+
+
+def memory_of_text(
+    run: LoadedModel, tokenizer: Tokenizer, text: str
+) -> tuple[list[MemoryMap], list[str]]:
+    """What is left of the memory of each block and head after every token of a text, and the text
+    of each token, on one line.
+
+    Raises ValueError for a text without tokens, or layers without associations.
+    """
+    tokens = tokenizer.encode(text)
+    if not tokens:
+        raise ValueError("the text has no tokens")
+    names = [repr(tokenizer.decode([token]))[1:-1] for token in tokens]
+    return _memory_of_tokens(run, torch.tensor(tokens)), names
+
+
+def memory_of_recall(run: LoadedModel) -> tuple[list[MemoryMap], list[str]]:
+    """What is left of the memory of each block and head after every token of a sequence of the
+    shortest training length, and the number of each token.
+
+    Raises ValueError for layers without associations.
+    """
+    tokens = RecallProblem(run.config, run.device).shortest_sequence()
+    return _memory_of_tokens(run, tokens), [str(token) for token in tokens.tolist()]
+
+
+def _memory_of_tokens(run: LoadedRun | LoadedModel, tokens: Tensor) -> list[MemoryMap]:
     with autocast(run):
-        return map_of_model(cast(SequenceModel, run.model), ids)
+        return map_of_model(cast(SequenceModel, run.model), tokens.to(run.device))
 
 
-def memory_of_retrieval(run: LoadedModel) -> tuple[MemoryMap, list[str]]:
-    """The map of the first sequence of the strict validation set, and `key:value` of each pair."""
+def memory_of_retrieval(run: LoadedModel) -> tuple[list[MemoryMap], list[str]]:
+    """The maps of the first sequence of the strict validation set, and `key:value` of each pair."""
     problem = RetrievalProblem(run.config, run.device)
     keys, values = (x[0] for x in problem.validation_pairs())
     with autocast(run):
-        found = map_of_pairs(
+        found = maps_of_pairs(
             run.model, keys.to(run.device), values.to(run.device), problem.task.num_keys
         )
     names = [f"{key}:{value}" for key, value in zip(keys.tolist(), values.tolist(), strict=True)]

@@ -16,16 +16,17 @@ from fastweights.models.sequence_model import SequenceModel
 
 
 class MemoryMap(NamedTuple):
-    """similarity [T, T]: row i, column t: the cosine between the value that step i wrote and what
-    its key reads after step t; NaN for t < i. `title`: whose memory it is."""
+    """retrieved [T, T]: row i, column t: how well the value that step i wrote is retrieved after
+    step t, 1 at best; NaN for t < i. `title`: whose memory it is, or how that is measured."""
 
     title: str
-    similarity: Tensor
+    retrieved: Tensor
 
 
 @torch.inference_mode()
 def map_of_model(model: SequenceModel, inputs: Tensor) -> list[MemoryMap]:
-    """A map for each block and head, for one sequence of token numbers [T].
+    """A map for each block and head, for one sequence of token numbers [T]: the cosine of the value
+    and what its key reads.
 
     Raises ValueError where a layer keeps no associations (LSTM and e-LSTM).
     """
@@ -49,21 +50,28 @@ def map_of_model(model: SequenceModel, inputs: Tensor) -> list[MemoryMap]:
         values = torch.stack([write.value for write in writes[number]], 1)
         read = torch.cat([layer.read(keys, _memory_state(after[number])) for after in states])
         maps += [
-            MemoryMap(f"block {number + 1}, head {head + 1}", similarity)
-            for head, similarity in enumerate(_similarity(read, values[0]).unbind(-1))
+            MemoryMap(f"block {number + 1}, head {head + 1}", cosine)
+            for head, cosine in enumerate(_cosine(read, values[0]).unbind(-1))
         ]
     return maps
 
 
 @torch.inference_mode()
-def map_of_pairs(model: nn.Module, keys: Tensor, values: Tensor, num_values: int) -> MemoryMap:
-    """The map of an `AssociativeMemory` for one sequence of keys and values [T]. A key that is
-    written again with another value is no longer meant to read its first one."""
-    read = []
-    for t in range(1, len(keys) + 1):
-        read.append(model(keys[None, :t], values[None, :t], keys[None])[0])
-    wanted = one_hot(values, num_values).to(read[0])
-    return MemoryMap("", _similarity(torch.stack(read), wanted))
+def maps_of_pairs(
+    model: nn.Module, keys: Tensor, values: Tensor, num_values: int
+) -> list[MemoryMap]:
+    """Two maps of an `AssociativeMemory` for one sequence of keys and values [T]: the cosine of the
+    unit vector of the value and what its key reads, and that vector's part in what is read, which
+    the loss wants to be 1. A key that is written again with another value is no longer meant to
+    read its first one."""
+    read = torch.cat(
+        [model(keys[None, :t], values[None, :t], keys[None]) for t in range(1, len(keys) + 1)]
+    )
+    wanted = one_hot(values, num_values).to(read)
+    return [
+        MemoryMap("cosine of the value and what is read", _cosine(read, wanted)),
+        MemoryMap("part of the value in what is read", _once_written((read * wanted).sum(-1).mT)),
+    ]
 
 
 class _Write(NamedTuple):
@@ -93,10 +101,13 @@ def _note(writes: list[_Write]) -> Any:
     return before
 
 
-def _similarity(read: Tensor, values: Tensor) -> Tensor:
+def _cosine(read: Tensor, values: Tensor) -> Tensor:
     """read [T after, T written, ..., V], values [T written, ..., V] -> [T written, T after, ...]"""
-    similarity = cosine_similarity(read, values.expand_as(read), dim=-1).transpose(0, 1)
-    T = len(values)
-    later = torch.ones(T, T, dtype=torch.bool, device=read.device).triu()
-    later = later.view(T, T, *[1] * (similarity.dim() - 2))
-    return similarity.masked_fill(~later, torch.nan)
+    return _once_written(cosine_similarity(read, values.expand_as(read), dim=-1).transpose(0, 1))
+
+
+def _once_written(x: Tensor) -> Tensor:
+    """x [T written, T after, ...] with NaN where nothing has been written yet."""
+    T = len(x)
+    later = torch.ones(T, T, dtype=torch.bool, device=x.device).triu()
+    return x.masked_fill(~later.view(T, T, *[1] * (x.dim() - 2)), torch.nan)

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from fastweights.evaluate import LoadedModel, LoadedRun
     from fastweights.memory_map import MemoryMap
 
-_OF_STRINGS = ("language", "regex", "dfa", "files", "length", "string")
+_OF_STRINGS = ("language", "regex", "dfa", "files", "length")
 """Options of runs on strings."""
+_COSINE = "cosine of what is read\nand what was stored"
 
 
 def add_options(parser: Parser) -> None:
@@ -53,10 +54,12 @@ def add_options(parser: Parser) -> None:
         "--memory",
         type=path,
         metavar="PNG",
-        help="draw how well each stored key is retrieved after every further write, for the "
-        "--string, or for a sequence of a retrieval run",
+        help="draw how well each stored key is retrieved after every further write: for the "
+        "--string, or for a sequence of a retrieval or recall run",
     )
-    parser.add_argument("--string", metavar="STRING", help="what --memory is drawn for")
+    parser.add_argument(
+        "--string", metavar="STRING", help="what --memory is drawn for; of a run on text, a text"
+    )
     add_text_options(parser)
     add_loading_options(parser)
     parser.add_argument("--json", action="store_true", help="print JSON; accuracies from 0 to 1")
@@ -99,8 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
         case "recall":
             measured, show = _measure_recall(arguments), _show_recall
         case "text":
-            _refuse(arguments, "text", *_OF_STRINGS, "memory")
-            measured, show = measure_text(arguments), show_text
+            measured, show = _measure_text(arguments), show_text
         case _:
             measured, show = _measure_formal(arguments), _show
     if arguments.json:
@@ -124,21 +126,33 @@ def _weights(loaded: LoadedRun | LoadedModel, arguments: argparse.Namespace) -> 
 
 
 def _measure_recall(arguments: argparse.Namespace) -> dict[str, Any]:
-    _refuse(arguments, "recall", *_OF_STRINGS, "memory")
-    from fastweights.evaluate import evaluate_again, load_model
+    _refuse(arguments, "recall", *_OF_STRINGS, "string")
+    from fastweights.evaluate import evaluate_again, load_model, memory_of_recall
 
     loaded = load_model(arguments.run_folder, arguments.checkpoint, arguments.device)
+    if arguments.memory is not None:
+        _draw(*memory_of_recall(loaded), _COSINE, arguments.memory)
     return {**_weights(loaded, arguments), **evaluate_again(loaded)}
 
 
+def _measure_text(arguments: argparse.Namespace) -> dict[str, Any]:
+    _refuse(arguments, "text", *_OF_STRINGS)
+    if arguments.memory is not None:
+        from fastweights.evaluate import load_text_run, memory_of_text
+
+        text = _needed_string(arguments)
+        run, tokenizer = load_text_run(arguments.run_folder, arguments.checkpoint, arguments.device)
+        _draw(*memory_of_text(run, tokenizer, text), _COSINE, arguments.memory)
+    return measure_text(arguments)
+
+
 def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
-    _refuse(arguments, "retrieval", *_OF_STRINGS)
+    _refuse(arguments, "retrieval", *_OF_STRINGS, "string")
     from fastweights.evaluate import evaluate_retrieval, load_model, memory_of_retrieval
 
     loaded = load_model(arguments.run_folder, arguments.checkpoint, arguments.device)
     if arguments.memory is not None:
-        found, names = memory_of_retrieval(loaded)
-        _draw([found], names, arguments.memory)
+        _draw(*memory_of_retrieval(loaded), "1: what was stored", arguments.memory)
     return {**_weights(loaded, arguments), "retrieval": evaluate_retrieval(loaded)}
 
 
@@ -148,21 +162,25 @@ def _measure_formal(arguments: argparse.Namespace) -> dict[str, Any]:
 
     loaded = load_run(arguments.run_folder, arguments.checkpoint, arguments.device)
     if arguments.memory is not None:
-        if arguments.string is None:
-            raise ValueError("--memory needs the --string that the memory stores")
-        symbols = split_symbols(arguments.string)
-        _draw(memory_of_string(loaded, symbols), symbols, arguments.memory)
+        symbols = split_symbols(_needed_string(arguments))
+        _draw(memory_of_string(loaded, symbols), symbols, _COSINE, arguments.memory)
     return _measure(loaded, arguments)
 
 
-def _draw(maps: Sequence[MemoryMap], steps: Sequence[str], file: Path) -> None:
+def _needed_string(arguments: argparse.Namespace) -> str:
+    if arguments.string is None:
+        raise ValueError("--memory needs the --string that the memory stores")
+    return str(arguments.string)
+
+
+def _draw(maps: Sequence[MemoryMap], steps: Sequence[str], scale: str, file: Path) -> None:
     from fastweights.atomic import write_bytes
     from fastweights.report.memory_map import memory_figure
     from fastweights.report.style import png
 
     if file.suffix.lower() != ".png":
         raise ValueError(f"--memory {file}: must end in .png")
-    write_bytes(file, png(memory_figure(maps, steps)))
+    write_bytes(file, png(memory_figure(maps, steps, scale)))
 
 
 def _measure(loaded: LoadedRun, arguments: argparse.Namespace) -> dict[str, Any]:

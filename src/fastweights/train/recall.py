@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from fastweights.models.menu import build_model
 from fastweights.tasks.recall import Recall, draw_recall
@@ -83,6 +83,10 @@ class RecallProblem(Problem):
                 "longest_length": longest_length(lengths, by_length["accuracy"]),
             },
         }
+
+    def shortest_sequence(self) -> Tensor:
+        """The tokens [T] of the first sequence of `validation`."""
+        return next(self._evaluation_batches("validation", self.task.lengths[:1])).inputs[0]
 
     @torch.inference_mode()
     def _scores(self, model: nn.Module, split: str, lengths: Sequence[int]) -> Scores:
