@@ -4,6 +4,8 @@ written step by step."""
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastweights.models.associative_memory import AssociativeMemory
 from fastweights.ops.clamped_delta_rule import clamped_delta_rule_recurrent
@@ -20,7 +22,9 @@ from tests.ops.compare import assert_near
 S, T = 6, 9
 
 
-def make(rule: str, feature_map: str = "dpfp", **options: object) -> AssociativeMemory:
+def make(
+    rule: str, feature_map: str = "dpfp", num_keys: int = S, seed: int = 0, **options: object
+) -> AssociativeMemory:
     settings = {
         "feature_normalization": "sum" if rule == "delta" else None,
         "attention_normalizer": rule == "sum",
@@ -31,8 +35,9 @@ def make(rule: str, feature_map: str = "dpfp", **options: object) -> Associative
         "head_dim": 8,
         **options,
     }
-    generator = torch.Generator().manual_seed(0)
-    return AssociativeMemory(S, rule, feature_map, **settings, generator=generator).double()
+    generator = torch.Generator().manual_seed(seed)
+    model = AssociativeMemory(num_keys, rule, feature_map, **settings, generator=generator)
+    return model.double()
 
 
 def batch() -> tuple[torch.Tensor, ...]:
@@ -132,3 +137,48 @@ def test_the_delta_rule_with_attention_normalisation() -> None:
     _, state = normalized_delta_rule_recurrent(k, k, v[:, :, None], beta)
     want = q @ state.memory[:, 0] / ((q * state.key_sum).sum(-1, keepdim=True) + NORMALIZER_EPS)
     torch.testing.assert_close(model(keys, values, queries), want)
+
+
+@pytest.mark.parametrize(
+    ("rule", "feature_map", "features"),
+    [("sum", "elu_plus_one", 2), ("sum", "dpfp", 4), ("delta", "dpfp", 4)],
+)
+@given(num_keys=st.integers(5, 12), seed=st.integers(0, 10_000))
+def test_a_memory_holds_no_more_associations_than_it_has_features(
+    rule: str, feature_map: str, features: int, num_keys: int, seed: int
+) -> None:
+    """Of S keys, each stored once with one of S values, even the best linear map of what is read
+    leaves the floor 1/2 (1 - d/S)."""
+    model = make(rule, feature_map, num_keys, seed, head_dim=2, dpfp_nu=1)
+    keys, values = draw_pairs(3, num_keys, num_keys, False, torch.Generator().manual_seed(seed))
+    asked = ask_all(keys, values, num_keys)
+    with torch.no_grad():
+        read = model(keys, values, asked.queries)
+    wanted = F.one_hot(asked.targets, num_keys).double()
+    lowest = (1 - features / num_keys) / 2
+    best = read @ torch.linalg.pinv(read, rtol=1e-9) @ wanted
+    for each in (read, best):
+        loss = (wanted - each).square().sum(-1).mean(-1) / 2
+        assert (loss >= lowest - 1e-6).all()
+    assert (torch.linalg.matrix_rank(read, rtol=1e-9) <= features).all()
+
+
+def test_training_stays_above_the_floor() -> None:
+    """16 keys, 8 features; 0.5 is a memory that reads nothing."""
+    num_keys, features = 16, 8
+    model = make("sum", "dpfp", num_keys, head_dim=4, dpfp_nu=1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(600):
+        keys, values = draw_pairs(32, num_keys, num_keys, False, generator)
+        asked = ask_all(keys, values, num_keys)
+        wanted = F.one_hot(asked.targets, num_keys).double()
+        loss = (wanted - model(keys, values, asked.queries)).square().sum(-1).mean() / 2
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    lowest = (1 - features / num_keys) / 2
+    assert min(losses) >= lowest
+    assert losses[-1] < 0.4

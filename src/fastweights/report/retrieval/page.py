@@ -9,6 +9,7 @@ from fastweights.report.page import whole
 from fastweights.report.retrieval.agreement import Comparison, comparisons
 from fastweights.report.retrieval.floor import MOST_ASKED
 from fastweights.report.retrieval.memory import memory_name
+from fastweights.report.retrieval.size_figure import HIGHEST
 from fastweights.report.retrieval.step_figure import curve_size
 from fastweights.report.retrieval.study import RetrievalStudy, is_published_variant
 from fastweights.report.retrieval.tables import configuration_table, loss_tables, not_run
@@ -114,7 +115,7 @@ def _setting(study: RetrievalStudy, setting: int, figures: Sequence[str]) -> lis
     if by_size in figures:
         caption = (
             "Final loss against the number of keys: mean over finished seeds, a bar from the "
-            "lowest to the highest. What diverged is not drawn."
+            f"lowest to the highest. What diverged is not drawn, nor what is above {HIGHEST:g}."
         )
         if setting == 1:
             caption += (
