@@ -213,6 +213,16 @@ def test_order_reports_what_is_reversed(study: Path) -> None:
     assert at_200.tied_once == 2  # ELU+1 and DPFP-1 here, softmax and DPFP-2 there
 
 
+def test_what_diverged_as_published_has_no_place_in_the_order(tmp_path: Path) -> None:
+    write_memory(tmp_path, "repeated_40", "delta_favor_64", 0.15)
+    write_memory(tmp_path, "repeated_40", "sum_dpfp_1", 0.3)
+    write_memory(tmp_path, "repeated_40", "delta_dpfp_1", 0.001)
+    (at_40,) = orders(study_of(tmp_path))
+    assert (at_40.models, at_40.reversed_pairs) == (("sum_dpfp_1", "delta_dpfp_1"), ())
+    page, _ = report_of(tmp_path)
+    assert "Left out: 1 point that diverged in the published runs." in page
+
+
 # --- the floor ------------------------------------------------------------------------------------
 
 

@@ -127,8 +127,9 @@ def single_runs(study: RetrievalStudy) -> SingleRuns | None:
 
 
 def orders(study: RetrievalStudy) -> list[Order]:
-    """One for each size at which at least two memories can be compared."""
-    found = comparisons(study)
+    """One for each size at which at least two memories can be compared. Published losses that
+    diverged have no place in an order."""
+    found = [c for c in comparisons(study) if not math.isnan(c.published.loss)]
     result = []
     for setting in study.settings:
         for num_keys in study.sizes(setting):

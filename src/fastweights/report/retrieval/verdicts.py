@@ -1,5 +1,7 @@
 """The verdicts of a retrieval report: agreement, order and floor, as Markdown."""
 
+import math
+
 from fastweights.report.retrieval.agreement import (
     ABSOLUTE,
     RELATIVE,
@@ -79,6 +81,10 @@ def order_text(study: RetrievalStudy) -> str:
         f"{100 * RELATIVE:g} % of the larger; equals on either side are no difference (pairs that "
         f"are equal on one side only: {tied})."
     )
+    diverged = sum(math.isnan(each.published.loss) for each in comparisons(study))
+    if diverged:
+        points = "point" if diverged == 1 else "points"
+        head += f" Left out: {diverged} {points} that diverged in the published runs."
     lines = [
         f"- Setting {order.setting}, S = {order.num_keys}: "
         + "; ".join(
