@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastweights.report.names import escape_markdown
 from fastweights.report.runs import Run
 
 _SHOWN = ("versions", "platform", "device", "device_name", "num_threads", "commit", "dirty")
@@ -21,6 +22,27 @@ def environments(runs: Iterable[Run]) -> list[dict[str, Any]]:
     ]
 
 
+def machine_lines(runs: Iterable[Run]) -> list[str]:
+    """A line of Markdown a machine with its versions, most frequent first; one that ran several
+    commits names them, with their numbers of runs."""
+    machines: dict[str, list[dict[str, Any]]] = {}
+    for each in environments(runs):
+        machine = {key: value for key, value in each.items() if key not in ("commit", "dirty")}
+        machines.setdefault(environment_line(machine), []).append(each)
+    totals = {line: sum(each["num_runs"] for each in machines[line]) for line in machines}
+    lines = []
+    for line in sorted(machines, key=lambda line: (-totals[line], line)):
+        found = machines[line]
+        runs_of_it = "1 run" if totals[line] == 1 else f"{totals[line]} runs"
+        number = f" ({runs_of_it})" if len(machines) > 1 or len(found) > 1 else ""
+        shown = environment_line(found[0])
+        if len(found) > 1:
+            commits = (f"{_commit(each) or 'unknown'} ({each['num_runs']})" for each in found)
+            shown = f"{line}; commits {', '.join(commits)}"
+        lines.append(f"- Machine{number}: {escape_markdown(shown)}.")
+    return lines
+
+
 def environment_line(environment: Mapping[str, Any]) -> str:
     """Device, platform, threads, versions and commit."""
     device, name = environment.get("device"), environment.get("device_name")
@@ -32,7 +54,12 @@ def environment_line(environment: Mapping[str, Any]) -> str:
     versions = environment.get("versions")
     if isinstance(versions, Mapping):
         parts += [f"{package} {version}" for package, version in versions.items()]
-    if environment.get("commit"):
-        commit = f"commit {str(environment['commit'])[:12]}"
-        parts.append(f"{commit} with local changes" if environment.get("dirty") else commit)
+    commit = _commit(environment)
+    parts.append(f"commit {commit}" if commit else "")
     return ", ".join(part for part in parts if part)
+
+
+def _commit(environment: Mapping[str, Any]) -> str:
+    """Its first digits; empty where it is not known."""
+    commit = str(environment.get("commit") or "")[:12]
+    return f"{commit} with local changes" if commit and environment.get("dirty") else commit

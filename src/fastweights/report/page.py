@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from fastweights.report.cells import Study
-from fastweights.report.environments import environment_line, environments
+from fastweights.report.environments import machine_lines
 from fastweights.report.names import escape_markdown, language_name, model_name
 from fastweights.report.published import EVIDENCE, EXPECTATIONS, THEORY
 from fastweights.report.tables import (
@@ -123,10 +123,7 @@ def how(study: Study) -> str:
     for entry in found:
         number = f" ({entry['num_runs']} runs)" if len(found) > 1 else ""
         lines.append(f"- Protocol: {entry['protocol']}{number}. Models were {entry['meaning']}.")
-    machines = environments(study.runs)
-    for machine in machines:
-        number = f" ({machine['num_runs']} runs)" if len(machines) > 1 else ""
-        lines.append(f"- Machine{number}: {escape_markdown(environment_line(machine))}.")
+    lines += machine_lines(study.runs)
     done = sum(run.status == "done" for run in study.runs)
     lines.append(f"- Runs: {done} of {len(study.runs)} have a result.")
     return "\n".join(lines)

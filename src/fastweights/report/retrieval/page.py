@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from fastweights.report.environments import environment_line, environments
+from fastweights.report.environments import machine_lines
 from fastweights.report.names import escape_markdown
 from fastweights.report.page import whole
 from fastweights.report.retrieval.agreement import Comparison, comparisons
@@ -84,10 +84,7 @@ def _how(study: RetrievalStudy) -> str:
     for entry in found:
         number = f" ({entry['num_runs']} runs)" if len(found) > 1 else ""
         lines.append(f"- Protocol: {entry['variant']}{number}. Runs were {entry['meaning']}.")
-    machines = environments(study.runs)
-    for machine in machines:
-        number = f" ({machine['num_runs']} runs)" if len(machines) > 1 else ""
-        lines.append(f"- Machine{number}: {escape_markdown(environment_line(machine))}.")
+    lines += machine_lines(study.runs)
     done = sum(run.status == "done" for run in study.runs)
     lines.append(f"- Runs: {done} of {len(study.runs)} have a result.")
     return "\n".join([*lines, *_cpu_time(study)])
