@@ -102,7 +102,10 @@ def run(arguments: argparse.Namespace) -> int:
         case "recall":
             measured, show = _measure_recall(arguments), _show_recall
         case "text":
-            measured, show = _measure_text(arguments), show_text
+            _refuse(arguments, "text", *_OF_STRINGS)
+            if arguments.memory is not None:
+                _draw_memory_of_text(arguments)
+            measured, show = measure_text(arguments), show_text
         case _:
             measured, show = _measure_formal(arguments), _show
     if arguments.json:
@@ -135,15 +138,12 @@ def _measure_recall(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**_weights(loaded, arguments), **evaluate_again(loaded)}
 
 
-def _measure_text(arguments: argparse.Namespace) -> dict[str, Any]:
-    _refuse(arguments, "text", *_OF_STRINGS)
-    if arguments.memory is not None:
-        from fastweights.evaluate import load_text_run, memory_of_text
+def _draw_memory_of_text(arguments: argparse.Namespace) -> None:
+    from fastweights.evaluate import load_text_run, memory_of_text
 
-        text = _needed_string(arguments)
-        run, tokenizer = load_text_run(arguments.run_folder, arguments.checkpoint, arguments.device)
-        _draw(*memory_of_text(run, tokenizer, text), _COSINE, arguments.memory)
-    return measure_text(arguments)
+    text = _needed_string(arguments)
+    run, tokenizer = load_text_run(arguments.run_folder, arguments.checkpoint, arguments.device)
+    _draw(*memory_of_text(run, tokenizer, text), _COSINE, arguments.memory)
 
 
 def _measure_retrieval(arguments: argparse.Namespace) -> dict[str, Any]:
