@@ -86,6 +86,6 @@ RETRIEVAL = Experiment(
     quick=Quick(
         tuple(f"{kind}_{S}" for kind in (UNIQUE, REPEATED) for S in QUICK_SIZES),
         tuple(name for name in MODELS if "favor" not in name and "clamped" not in name),
-        {"training": {"max_steps": 1500}},
+        {"training": {"max_steps": 1200}},
     ),
 )
