@@ -20,8 +20,8 @@ from memories kept now and then and repeats the passes between them. Its gradien
 
 within four steps (r_j: the gradients of the reads), with B and the x_j from the derivative of the
 divisions, (dS - (S . dS) S) / n. Nothing else is as large as the memory. Beyond its inputs it keeps
-2 V + 1 numbers a step and head (what was read, the errors v_t - k_t S_{t-1}, 1 / n) and
-sqrt(T) / 2 + 1 memories; where no gradient is asked for, nothing.
+2 V + 1 numbers a step and head (what was read, the errors v_t - k_t S_{t-1}, 1 / n) and about
+sqrt(T) / 2 memories; where no gradient is asked for, nothing.
 """
 
 import functools
@@ -316,11 +316,11 @@ def _backward_kernel(K: int, W: int, dtype: torch.dtype, reads: bool) -> Kernel:
                             store(S, (a, c), load(memories, (b, h, segment, a, c), W))
                     for i in range(segment * between, number):
                         at = (i - segment * between) * K
-                        F = writes(error, beta, scale, (b, i * STEPS, h), W, u, w)
+                        F = repeat_writes(error, beta, scale, (b, i * STEPS, h), W, u, w)
                         gather(k, (b, i * STEPS, h), K, W, ks)
                         write(S[at : at + K], F, ks, w, K, W, S[at + K : at + 2 * K])
                 before = S[row : row + K]
-                writes(error, beta, scale, (b, first, h), W, u, w)
+                repeat_writes(error, beta, scale, (b, first, h), W, u, w)
                 gather(k, (b, first, h), K, W, ks)
                 products(ks, ks, K, W, kk)
                 times_memory(ks, dS, K, W, found)
@@ -457,9 +457,10 @@ def write(S: Any, F: Any, ks: Any, w: Any, K: Any, W: Any, out: Any) -> Any:
     """write(S, F, ks, w, K, W, out): out = F S + sum_i ks[i] w[i]^T."""
 
 
-def writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
-    """writes(error, beta, scale, (b, first, h), W, u, w): of four steps u = beta error and w, u
-    after all their divisions; 0 after the last step. Gives F, these divisions of the memory."""
+def repeat_writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
+    """repeat_writes(error, beta, scale, (b, first, h), W, u, w): u = beta error of four steps, and
+    w, which is u after all their divisions; 0 after the last step. Gives F, the divisions of the
+    memory."""
 
 
 def scaled_product(x: Any, j: Any, factor: Any, u: Any, i: Any, W: Any) -> Any:
@@ -550,8 +551,8 @@ def _write(S: Any, F: Any, ks: Any, w: Any, K: Any, W: Any, out: Any) -> Any:
     return code
 
 
-@overload(writes, prefer_literal=True, jit_options=INLINED)
-def _writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
+@overload(repeat_writes, prefer_literal=True, jit_options=INLINED)
+def _repeat_writes(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:
     lanes = W.literal_value
 
     def code(error: Any, beta: Any, scale: Any, at: Any, W: Any, u: Any, w: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fastweights.report.environments import machine_lines
 from fastweights.report.names import escape_markdown
 from fastweights.report.page import whole
-from fastweights.report.retrieval.agreement import Comparison, comparisons
+from fastweights.report.retrieval.agreement import comparisons
 from fastweights.report.retrieval.floor import MOST_ASKED
 from fastweights.report.retrieval.memory import memory_name
 from fastweights.report.retrieval.size_figure import HIGHEST
@@ -92,18 +92,20 @@ def _how(study: RetrievalStudy) -> str:
 
 def _cpu_time(study: RetrievalStudy) -> list[str]:
     """What one seed took, of the points that have a published loss and runs that measured it."""
-    known = [each for each in comparisons(study) if each.point.cpu_s is not None]
+    known = [
+        (each.published.counts, time_s)
+        for each in comparisons(study)
+        if (time_s := each.point.cpu_s) is not None
+    ]
     if not known:
         return []
-    counted = [each for each in known if each.published.counts]
+    every = [time_s for _, time_s in known]
+    counted = [time_s for counts, time_s in known if counts]
     return [
-        f"- CPU time of one seed, where runs measured it: {_hours(counted)} for {len(counted)} "
-        f"points without FAVOR+ and tanh, {_hours(known)} for all {len(known)} that are published."
+        f"- CPU time of one seed, where runs measured it: {math.fsum(counted) / 3600:.1f} h for "
+        f"{len(counted)} points without FAVOR+ and tanh, {math.fsum(every) / 3600:.1f} h for all "
+        f"{len(every)} that are published."
     ]
-
-
-def _hours(compared: Sequence[Comparison]) -> str:
-    return f"{math.fsum(each.point.cpu_s or 0 for each in compared) / 3600:.1f} h"
 
 
 def _setting(study: RetrievalStudy, setting: int, figures: Sequence[str]) -> list[str]:
